@@ -165,6 +165,14 @@ mod planting {
         RuleChangeUntold,
         /// The name in the certificate of a dialing peer is not compared.
         DialerUnchecked,
+        /// The TRS relays in the conventional method between two nodes that may not talk any more.
+        PathsOutliveAccess,
+        /// A peer's ICMP errors are taken, whatever packet they are about.
+        ForeignErrorsTaken,
+        /// A node may register, and ask for routes, as often as it likes.
+        RequestsUnlimited,
+        /// The NMS derives keys and asks its database for every datagram on the conventional port.
+        UnprovedUnlimited,
         /// Packets ahead of the Tunnel Response are taken without a Route Direction.
         AheadUnchecked,
     }

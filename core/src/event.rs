@@ -345,6 +345,8 @@ reasons! {
     InnerSource "inner-source",
     /// The inner packet's destination is not one of ours.
     InnerDestination "inner-destination",
+    /// The inner packet is an ICMP error about a packet that was not sent to this peer.
+    ForeignError "foreign-error",
     /// No IP packet.
     BadPacket "bad-packet",
     /// An application's packet to an address outside the overlay, or to one of the node's own addresses.
@@ -371,6 +373,8 @@ reasons! {
     RelayLimit "relay-limit",
     /// A table or a count of half-open handshakes reached its limit.
     Limit "limit",
+    /// A node asked, or datagrams that prove nothing came, more often than the NMS answers. The sender asks again.
+    Busy "busy",
     /// A password that the AS did not check because too many were tried lately.
     TooManyPasswords "too-many-passwords",
     /// Roots or lists of revoked certificates that do not parse; the earlier ones stay in use.

@@ -24,6 +24,7 @@ pub mod defects;
 pub mod auth;
 pub mod capture;
 pub mod conventional;
+mod der;
 pub mod dns;
 pub mod epoch;
 pub mod event;

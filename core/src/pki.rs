@@ -18,11 +18,13 @@ use std::time::Duration;
 use rcgen::{
     BasicConstraints, CertificateParams, CertificateRevocationListParams, DnType, ExtendedKeyUsagePurpose, IsCa,
     Issuer, KeyIdMethod, KeyPair, KeyUsagePurpose, PublicKeyData, RevokedCertParams, SanType, SignatureAlgorithm,
+    SigningKey,
 };
 use rustls::pki_types::{CertificateDer, CertificateRevocationListDer, PrivatePkcs8KeyDer};
 use thiserror::Error;
 use zeroize::Zeroizing;
 
+use crate::der;
 use crate::name::{Fqdn, Virtual};
 use crate::tls::{Identity, TlsError};
 
@@ -194,6 +196,21 @@ impl Authority {
         Ok(params.signed_by(&self.issuer)?.der().clone())
     }
 
+    /// A delta list (RFC 5280 §5.2.4): what was revoked since the list with the number `base`. The rest is as in
+    /// [`Self::revoke`].
+    pub fn revoke_since(
+        &self,
+        base: u64,
+        revoked: &[(u64, Duration)],
+        number: u64,
+        validity: Validity,
+    ) -> Result<CertificateRevocationListDer<'static>, PkiError> {
+        let list = self.revoke(revoked, number, validity)?;
+        // rcgen makes no delta lists. The delta is the same list with one more extension, signed anew.
+        let delta = with_base(&list, base, |signed| self.issuer.key().sign(signed));
+        Ok(delta.expect("rcgen's lists have extensions")?.into())
+    }
+
     fn sign_leaf(
         &self,
         Subject { name, addresses }: &Subject,
@@ -216,6 +233,38 @@ impl Authority {
         let leaf = params.signed_by(key, &self.issuer)?.der().clone();
         Ok(std::iter::once(leaf).chain(self.chain.iter().cloned()).collect())
     }
+}
+
+/// A list with a base number among its extensions, as `sign` signs it. `None` if the list has no extensions.
+fn with_base(
+    list: &[u8],
+    base: u64,
+    sign: impl FnOnce(&[u8]) -> Result<Vec<u8>, rcgen::Error>,
+) -> Option<Result<Vec<u8>, rcgen::Error>> {
+    let mut parts = der::contents(&mut &*list, der::SEQUENCE)?;
+    let mut fields = der::contents(&mut parts, der::SEQUENCE)?;
+    let algorithm = der::element(&mut parts)?.whole;
+    let mut before = Vec::new();
+    let mut extensions = loop {
+        let field = der::element(&mut fields)?;
+        if field.tag == der::EXTENSIONS {
+            break field.contents;
+        }
+        before.push(field.whole);
+    };
+    let extensions = der::contents(&mut extensions, der::SEQUENCE)?;
+    let critical = der::wrap(der::BOOLEAN, &[&[0xff]]);
+    let value = der::wrap(der::OCTET_STRING, &[&der::integer(base)]);
+    let name = der::wrap(der::OBJECT_ID, &[&der::DELTA_LIST]);
+    let indicator = der::wrap(der::SEQUENCE, &[&name, &critical, &value]);
+    let extensions = der::wrap(der::SEQUENCE, &[extensions, &indicator]);
+    let extensions = der::wrap(der::EXTENSIONS, &[&extensions]);
+    before.push(&extensions);
+    let signed = der::wrap(der::SEQUENCE, &before);
+    Some(sign(&signed).map(|signature| {
+        let signature = der::wrap(der::BIT_STRING, &[&[0], &signature]);
+        der::wrap(der::SEQUENCE, &[&signed, algorithm, &signature])
+    }))
 }
 
 /// The public half of the key made from `seed`.

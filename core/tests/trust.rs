@@ -8,7 +8,7 @@ use std::time::Duration;
 use cyphonic_core::name::Fqdn;
 use cyphonic_core::pki::{Authority, Validity};
 use cyphonic_core::tls::channel::{MAX_UNREAD, MAX_UNSENT, TlsChannel, TlsFailure};
-use cyphonic_core::tls::{self, ClientAuth, Environment, Identity, Roots, TlsError, WallClock};
+use cyphonic_core::tls::{self, ClientAuth, Environment, Identity, Roots, TlsError, WallClock, list_facts};
 use rustls::{AlertDescription, CertificateError, InvalidMessage};
 
 const ALPN: &[u8] = b"login";
@@ -241,6 +241,71 @@ fn a_revoked_certificate_is_refused_on_both_sides_and_another_is_not() {
     }
     let scene = Scene { client_roots: without(&world, 2), server_roots: without(&world, 2), ..Scene::good() };
     assert!(scene.play().1.handshake_complete());
+}
+
+#[test]
+fn a_list_of_two_hundred_thousand_is_read_and_a_delta_adds_to_it() {
+    let world = World::new(1);
+    let env = environment_at(NOW);
+    let around = || validity(NOW - 9, NOW + 9);
+    let entry = |serial: u64| (serial, Duration::from_secs(NOW - 9));
+    // [`World::new`] gives every certificate the serial number 1.
+    let many: Vec<_> = (1..=200_000_u64).map(|n| entry(n * 46_116_860_184_273)).collect();
+    let list = world.authority.revoke(&many, 7, around()).unwrap();
+    let (alice, roots) = (world.identity("alice.example").chain, world.roots());
+
+    // `benches/revoked.rs` and `cyphonic`'s tests measure how long it takes.
+    let revoking = roots.revoking([list]);
+    revoking.judge(&env).unwrap().check(&alice).unwrap();
+    let delta = world.authority.revoke_since(7, &[entry(1)], 8, around()).unwrap();
+    let refused = revoking.revoking_also([delta]).judge(&env).unwrap().check(&alice);
+    assert!(refused.is_err_and(|error| error.to_string().contains("Revoked")));
+    assert!(revoking.judge(&env).unwrap().check(&alice).is_ok(), "the earlier roots are as they were");
+}
+
+#[test]
+fn every_certificate_of_a_list_is_found_and_no_other() {
+    let world = World::new(1);
+    let env = environment_at(NOW);
+    let serials = [0, 1, 2, 127, 128, 255, 256, 65_535, 1 << 32, (1 << 63) - 1, 1 << 63, u64::MAX];
+    let chain = |serial| world.authority.issue(&name("a.example"), &[7; 32], serial, validity(NOW - 9, NOW + 9));
+    for listed in serials {
+        let judge = without(&world, listed).judge(&env).unwrap();
+        for serial in serials {
+            let is_good = judge.check(&chain(serial).unwrap().chain).is_ok();
+            assert_eq!(is_good, serial != listed, "{serial} by a list with {listed}");
+        }
+    }
+}
+
+#[test]
+fn a_delta_list_of_another_key_or_with_a_changed_entry_revokes_nothing_and_is_no_list() {
+    let (world, other) = (World::new(1), World::named(50, "root 1"));
+    let env = environment_at(NOW);
+    let chain = world.identity("alice.example").chain;
+    let around = || validity(NOW - 9, NOW + 9);
+    let delta = |by: &World, serial| {
+        by.authority.revoke_since(1, &[(serial, Duration::from_secs(NOW - 9))], 2, around()).unwrap()
+    };
+    let facts = list_facts(&delta(&world, 5)).unwrap();
+    assert_eq!((facts.number, facts.base, facts.count), (2, Some(1), 1));
+    let issuer = facts.issuer;
+    let judged = |list| without(&world, 2).revoking_also([list]).judge(&env).unwrap().check(&chain);
+    assert!(judged(delta(&world, 5)).is_ok());
+    assert!(judged(delta(&world, 1)).is_err_and(|error| error.to_string().contains("Revoked")));
+    assert!(judged(delta(&other, 1)).is_err_and(|error| !error.to_string().contains("Revoked")));
+    let good = delta(&world, 5).to_vec();
+    for at in 0..good.len() {
+        let mut changed = good.clone();
+        changed[at] ^= 1;
+        let facts = list_facts(&changed.clone().into());
+        let roots = without(&world, 2).revoking_also([changed.into()]);
+        match roots.judge(&env).and_then(|judge| judge.check(&chain)) {
+            // It is another issuer's list now, and says nothing of this one's certificates.
+            Ok(()) => assert!(facts.is_some_and(|facts| facts.issuer != issuer), "byte {at}"),
+            Err(error) => assert!(!error.to_string().contains("Revoked"), "byte {at}: {error}"),
+        }
+    }
 }
 
 #[test]

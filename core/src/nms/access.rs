@@ -114,6 +114,7 @@ impl Nms {
         // void.
         self.access.due.remove(&(holder, peer));
         self.void_untold(holder, peer);
+        self.voids.forget(holder, peer);
     }
 
     /// Takes back what a node was told about a peer and has not acknowledged.
@@ -148,6 +149,7 @@ impl Nms {
             return;
         }
         for holder in holders {
+            self.void_paths(now, holder, name);
             if self.nodes.contains_key(&holder) {
                 self.tell_ended(now, holder, name.clone(), None);
             } else if !Access::remember(&mut self.access.due, (holder, node)) {
@@ -281,8 +283,9 @@ impl Nms {
         let pairs: Vec<_> = self.access.holders.iter().copied().collect();
         for (peer, holder) in pairs {
             let Some(judged) = judge(self, holder, peer) else { continue };
-            if matches!(judged, Judged::Forbidden(_)) {
+            if let Judged::Forbidden(name) = &judged {
                 self.access.holders.remove(&(peer, holder));
+                self.void_paths(now, holder, name);
             }
             match judged {
                 _ if !self.nodes.contains_key(&holder) => {

@@ -12,10 +12,12 @@ mod access;
 mod fleet;
 mod inside;
 mod proof;
+mod rates;
 mod registry;
 mod routing;
 mod rules;
 mod survey;
+mod voids;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::{IpAddr, SocketAddr};
@@ -29,8 +31,10 @@ use rand_chacha::rand_core::{RngCore, SeedableRng};
 use self::access::Access;
 use self::inside::InsideTold;
 use self::proof::Tokens;
+use self::rates::Rates;
 use self::registry::{Registration, Session};
 use self::routing::{Pending, PendingId};
+use self::voids::Voids;
 use crate::conventional::keys::Direction;
 use crate::conventional::session::Session as SealedSession;
 use crate::epoch::Epochs;
@@ -137,6 +141,8 @@ pub struct Nms {
     access: Access,
     tokens: Tokens,
     inside_told: InsideTold,
+    rates: Rates,
+    voids: Voids,
     out: VecDeque<Output>,
 }
 
@@ -187,6 +193,8 @@ impl Nms {
             access: Access::default(),
             tokens,
             inside_told: InsideTold::default(),
+            rates: Rates::default(),
+            voids: Voids::default(),
             out: VecDeque::new(),
         })
     }
@@ -288,7 +296,11 @@ impl Nms {
             self.refuse_unknown(node, local, remote, &mut payload);
             return self.dropped(DropReason::UnknownType);
         };
-        match self.open_sealed(node, header.kind, &mut payload) {
+        let opened = self.open_sealed(now, node, (header.kind, remote), &mut payload);
+        if opened.is_ok() {
+            self.rates.was_good(now, remote.ip());
+        }
+        match opened {
             Ok((header, _)) if header.kind != Kind::RegistrationRequest && self.has_lapsed(node) => {
                 self.lapse(now, node);
                 self.dropped(DropReason::UnknownId);
@@ -299,9 +311,13 @@ impl Nms {
                 }
                 self.on_message(now, node, &header, message, Place::Conventional { local, remote });
             }
+            Err(DropReason::Busy) => {
+                self.challenge_stranger(now, local, remote, payload.len());
+                self.dropped(DropReason::Busy);
+            }
             Err(reason) => {
                 if reason == DropReason::UnknownId && !self.nodes.contains_key(&node) {
-                    self.tell_forgotten(node, local, remote, &mut payload);
+                    self.tell_forgotten(now, node, (local, remote), &mut payload);
                 }
                 self.dropped(reason);
             }
@@ -391,6 +407,7 @@ impl Machine for Nms {
                 self.expire(now);
                 self.pending_timeout(now);
                 self.tell_again(now);
+                self.void_again(now);
             }
             Input::Command(command) => self.on_command(now, command),
         }
@@ -403,7 +420,8 @@ impl Machine for Nms {
 
     fn next_timer(&self) -> Option<Due> {
         let silent = self.expiry.next().map(|at| Timer::SilentNode.at(at));
-        earliest([self.links.next_timer(), silent, self.next_pending_timer(), self.access.next_timer()])
+        let access = [self.access.next_timer(), self.voids.next_timer()];
+        earliest([self.links.next_timer(), silent, self.next_pending_timer()].into_iter().chain(access))
     }
 
     fn tables(&self) -> Tables {
@@ -415,6 +433,8 @@ impl Machine for Nms {
             ("timers", self.pending_timers.count()),
             ("access", self.access.count()),
             ("inside addresses told", self.inside_told.count()),
+            ("rates of nodes and sources", self.rates.count()),
+            ("paths to be taken away", self.voids.count()),
         ]
     }
 }

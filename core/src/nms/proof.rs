@@ -125,14 +125,34 @@ impl Tokens {
             .any(|period| self.token_of(period, node, epoch, proof.seen).ct_eq(&proof.token).into())
     }
 
+    /// The id of a Probe to a source that has proved nothing. Only the NMS can make it, and nothing is kept.
+    pub(super) fn challenge(&self, now: Instant, seen: SocketAddr) -> [u8; 16] {
+        self.challenge_of(period(now), seen)
+    }
+
+    /// Whether such a Probe was sent there a short time ago.
+    pub(super) fn is_challenge(&self, now: Instant, seen: SocketAddr, id: &[u8; 16]) -> bool {
+        let period = period(now);
+        [period, period.wrapping_sub(1)].into_iter().any(|period| self.challenge_of(period, seen).ct_eq(id).into())
+    }
+
+    fn challenge_of(&self, period: u64, seen: SocketAddr) -> [u8; 16] {
+        let text = [&b"challenge"[..], &period.to_be_bytes(), &octets(seen.ip()), &seen.port().to_be_bytes()].concat();
+        *hmac::sign(&self.0, &text).as_ref().first_chunk().expect("32 bytes")
+    }
+
     fn token_of(&self, period: u64, node: NodeId, epoch: u64, seen: SocketAddr) -> [u8; 8] {
-        let address = match seen.ip() {
-            IpAddr::V4(v4) => v4.to_ipv6_mapped().octets(),
-            IpAddr::V6(v6) => v6.octets(),
-        };
+        let address = octets(seen.ip());
         let numbers = [period.to_be_bytes(), epoch.to_be_bytes()].concat();
         let text = [&b"token"[..], &numbers, &node.0, &address, &seen.port().to_be_bytes()].concat();
         *hmac::sign(&self.0, &text).as_ref().first_chunk().expect("32 bytes")
+    }
+}
+
+fn octets(address: IpAddr) -> [u8; 16] {
+    match address {
+        IpAddr::V4(v4) => v4.to_ipv6_mapped().octets(),
+        IpAddr::V6(v6) => v6.octets(),
     }
 }
 

@@ -114,6 +114,10 @@ impl Nms {
         if let Some(&id) = self.asked.get(&(node, transaction)) {
             return self.repeat(now, id, header.count);
         }
+        if !self.rates.may_ask(now, node) {
+            // The node asks again.
+            return self.dropped(DropReason::Busy);
+        }
         let responder = match self.find_peer(node, &request.peer) {
             Ok(responder) => responder,
             Err(code) => {
@@ -415,15 +419,20 @@ impl Nms {
             backward: PathId::of(b, a),
             tunnel_key: keys.tunnel.clone(),
         });
+        self.send_trs(id, count, &request);
+    }
+
+    /// Sends the TRS a message of the conventional method.
+    pub(super) fn send_trs(&mut self, transaction: u32, count: u8, message: &Message) {
         let (Some(relay), Some(session)) = (&self.relay, &mut self.trs) else { return };
         let place = relay.conventional.iter().find_map(|&remote| {
             let local = self.addresses.iter().find(|a| a.is_ipv4() == remote.is_ipv4())?;
             Some((SocketAddr::new(*local, self.conventional_port), remote))
         });
         let Some((local, remote)) = place else { return };
-        let Some(payload) = session.seal(id, count, NodeId::of(&relay.name).0, &request) else { return };
+        let Some(payload) = session.seal(transaction, count, NodeId::of(&relay.name).0, message) else { return };
         self.out.push_back(Output::Transmit(Transmit::new(local, remote, payload)));
-        self.signal(Party::Trs, &request, Protection::ServiceKey, count);
+        self.signal(Party::Trs, message, Protection::ServiceKey, count);
     }
 
     /// Notes a request to the TRS. Its answer may be a Relay Epoch: the last epoch that the TRS accepted.
@@ -452,6 +461,9 @@ impl Nms {
         match session.open_unnumbered(&mut payload) {
             Ok((header, Message::RelayResponse(RelayResponse { accepted }))) => {
                 let id = header.transaction;
+                if self.voids.answered(id) {
+                    return;
+                }
                 let waiting = self.pending.get(&id).is_some_and(|p| p.step == Step::AwaitRelay);
                 if waiting && accepted {
                     self.advance(now, id, Step::AwaitConfirmation);

@@ -28,7 +28,7 @@ impl Nms {
         self.name_of(peer).filter(|name| self.forbids(node, name))
     }
 
-    fn name_of(&self, node: NodeId) -> Option<Fqdn> {
+    pub(super) fn name_of(&self, node: NodeId) -> Option<Fqdn> {
         let registered = self.nodes.get(&node).map(|registration| registration.name.clone());
         registered.or_else(|| self.store.device(node).ok().flatten().map(|device| device.name))
     }

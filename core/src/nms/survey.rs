@@ -18,9 +18,11 @@ use rand_chacha::rand_core::RngCore;
 use super::registry::Session;
 use super::{Nms, Place};
 use crate::event::{DropReason, Protection};
-use crate::header::{Flags, Header};
+use crate::header::{Flags, Header, Kind};
 use crate::machine::{Output, Transmit};
-use crate::message::{AddressProof, Answer, Message, NetworkReport, ProbeReply, ProbeRequest, SurveyPlan};
+use crate::message::{
+    AddressProof, Answer, Message, NetworkReport, Padding, Probe, ProbeReply, ProbeRequest, SurveyPlan,
+};
 use crate::name::{NodeId, Party};
 use crate::probe;
 use crate::route::Policy;
@@ -51,6 +53,9 @@ impl Nms {
     /// Answers a Probe, or asks the TRS to answer it.
     pub(super) fn on_probe(&mut self, now: Instant, local: SocketAddr, remote: SocketAddr, mut payload: BytesMut) {
         let Ok(header) = Header::decode(&payload) else { return self.dropped(DropReason::BadHeader) };
+        if header.kind == Kind::ProbeReply && self.tokens.is_challenge(now, remote, &header.id) {
+            return self.rates.is_there(now, remote.ip());
+        }
         let node = NodeId(header.id);
         let session = self.nodes.get_mut(&node).and_then(|registration| registration.probes.as_mut());
         let Some(session) = session else { return self.dropped(DropReason::UnknownId) };
@@ -76,6 +81,18 @@ impl Nms {
         let session = self.nodes.get_mut(&node).and_then(|registration| registration.probes.as_mut());
         if let Some(payload) = session.and_then(|s| s.seal(header.transaction, 0, node.0, &reply)) {
             let local = SocketAddr::new(local.ip(), port);
+            self.out.push_back(Output::Transmit(Transmit::new(local, remote, payload)));
+        }
+    }
+
+    /// Challenges the source of a Registration Request of this length, for which no work may be done now: see
+    /// [`rates`](super::rates). Nothing is kept, and the challenge is not longer than the request.
+    pub(super) fn challenge_stranger(&mut self, now: Instant, local: SocketAddr, remote: SocketAddr, received: usize) {
+        let id = self.tokens.challenge(now, remote);
+        let transaction = probe::transaction(self.rng.next_u32());
+        let probe = Message::Probe(Probe { answer: Answer::Here, padding: Padding });
+        let payload = probe.to_bytes(transaction, Flags(Flags::FROM_RESPONDER), 0, 0, id);
+        if payload.len() <= received {
             self.out.push_back(Output::Transmit(Transmit::new(local, remote, payload)));
         }
     }

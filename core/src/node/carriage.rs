@@ -125,6 +125,12 @@ pub(super) trait Carriage {
         false
     }
 
+    /// Answers a challenge of the NMS, which a Registration Request brought about (conventional method). Whether the
+    /// datagram was one.
+    fn answers_challenge(&mut self, _local: SocketAddr, _remote: SocketAddr, _datagram: &[u8]) -> bool {
+        false
+    }
+
     /// Handles a UDP datagram. [`Self::finish`] has to follow, once after any number of datagrams. Returns whether QUIC
     /// found the datagram authentic and new; false in the conventional method.
     fn handle_datagram(&mut self, now: Instant, local: SocketAddr, remote: SocketAddr, payload: BytesMut) -> bool;

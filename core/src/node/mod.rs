@@ -532,6 +532,7 @@ impl Node {
             RouteOutput::Deliver { peer, addresses, packet } => {
                 self.tell_inner(now, InnerInput::Tunnelled { peer, addresses, packet });
             }
+            RouteOutput::Prohibited(packet) => self.tell_inner(now, InnerInput::Prohibited(packet)),
             RouteOutput::Answer(query, answer) => self.tell_inner(now, InnerInput::Resolved(query, answer)),
             RouteOutput::Event(event) => self.event(event),
         }
@@ -597,6 +598,10 @@ impl Machine for Node {
             Input::Datagram { local, remote, payload }
                 if is_probe(&payload) && !self.carriage.has_path_probe(&payload) =>
             {
+                if self.carriage.answers_challenge(local, remote, &payload) {
+                    self.drain_carriage(now);
+                    return;
+                }
                 self.tell_survey(now, SurveyInput::Reply { local, remote, payload });
             }
             Input::Datagram { local, remote, payload } => {

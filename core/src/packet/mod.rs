@@ -2,11 +2,12 @@
 //!
 //! Every packet goes through [`Inner::parse`], in both directions. It gives the virtual addresses between which the
 //! packet runs, and checks that the packet is exactly as long as it claims. Otherwise packets of applications are left
-//! alone, with four exceptions:
+//! alone, with five exceptions:
 //!
 //! - [`udp`] and [`build_udp`], [`tcp`] and [`build_tcp`]: DNS queries to the node itself, and their answers;
 //! - [`too_big`]: a packet that does not fit its tunnel is answered by ICMP. So path MTU discovery works, and no packet
 //!   is lost silently;
+//! - [`prohibited`]: a packet that the access rules do not permit is answered by ICMP;
 //! - [`fragment_v4`]: an IPv4 packet is cut into fragments, if it may be;
 //! - [`clamp_mss`]: TCP learns the largest segment at its SYN, because path MTU discovery alone is slow and often
 //!   filtered.
@@ -14,9 +15,9 @@
 //! etherparse reads and writes headers. No bytes make this code panic.
 
 mod fragment;
+mod icmp;
 mod mss;
 mod tcp;
-mod too_big;
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -25,9 +26,9 @@ use etherparse::{IpNumber, IpSlice, Ipv4HeaderSlice, Ipv6HeaderSlice, PacketBuil
 use crate::event::DropReason;
 
 pub use fragment::fragment_v4;
+pub use icmp::{Quoted, prohibited, quoted, too_big};
 pub use mss::clamp_mss;
 pub use tcp::{Segment, TcpFlags, build_tcp, tcp};
-pub use too_big::too_big;
 
 /// Hop limit of packets that the node itself makes (RFC 1700's recommended TTL).
 const HOP_LIMIT: u8 = 64;

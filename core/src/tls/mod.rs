@@ -15,6 +15,7 @@
 
 pub mod channel;
 mod facts;
+mod revoked;
 
 use std::fmt::Debug;
 use std::sync::Arc;
@@ -39,7 +40,10 @@ use zeroize::Zeroizing;
 
 use crate::name::Fqdn;
 
+use self::revoked::{ClientLookup, Revoked, ServerLookup};
+
 pub use facts::{addresses, ends, names, public_key, share_key};
+pub use revoked::{ListFacts, list_facts};
 
 /// The civil time, for the validity of certificates and tokens.
 pub trait WallClock: Debug + Send + Sync {
@@ -190,7 +194,7 @@ impl Identity {
 #[derive(Clone, Debug)]
 pub struct Roots {
     store: Arc<RootCertStore>,
-    revoked: Arc<[CertificateRevocationListDer<'static>]>,
+    revoked: Revoked,
 }
 
 impl Roots {
@@ -200,20 +204,34 @@ impl Roots {
         for certificate in certificates {
             store.add(certificate)?;
         }
-        Ok(Self { store: Arc::new(store), revoked: Arc::new([]) })
+        Ok(Self { store: Arc::new(store), revoked: Revoked::default() })
     }
 
     /// The same CAs with these lists of revoked certificates (DER), which replace earlier ones. A list applies to the
-    /// certificates of the CA that signed it; [`Self::judge`] verifies its signature.
+    /// certificates of the CA that signed it. [`Judge::check`] of the first of these verifies the list's signature.
+    ///
+    /// It takes time in proportion to the lists, and so does that first check. All later ones, and copies, do not.
     #[must_use]
     pub fn revoking(&self, lists: impl IntoIterator<Item = CertificateRevocationListDer<'static>>) -> Self {
-        Self { store: self.store.clone(), revoked: lists.into_iter().collect() }
+        Self { store: self.store.clone(), revoked: Revoked::new(lists) }
+    }
+
+    /// The same with these lists besides: delta lists (RFC 5280 §5.2.4). It takes time in proportion to them.
+    #[must_use]
+    pub fn revoking_also(&self, lists: impl IntoIterator<Item = CertificateRevocationListDer<'static>>) -> Self {
+        Self { store: self.store.clone(), revoked: self.revoked.and(lists) }
+    }
+
+    /// Whether at most the lists differ, and a look-up tells all that they change.
+    pub(crate) fn trusts_the_same(&self, other: &Self) -> bool {
+        let are_read = self.revoked.others().is_empty() && other.revoked.others().is_empty();
+        are_read && self.store.roots == other.store.roots
     }
 
     /// The certificate verifier: judges a chain at the clock's time.
     pub fn judge(&self, env: &Environment) -> Result<Judge, TlsError> {
         let verifier = client_verifier(env.pinned_provider()?, self, ClientAuth::Required)?;
-        Ok(Judge { verifier, clock: env.clock.clone() })
+        Ok(Judge { verifier, clock: env.clock.clone(), roots: self.clone() })
     }
 }
 
@@ -222,6 +240,7 @@ impl Roots {
 pub struct Judge {
     verifier: Arc<dyn ClientCertVerifier>,
     clock: Arc<dyn WallClock>,
+    roots: Roots,
 }
 
 impl Judge {
@@ -230,6 +249,13 @@ impl Judge {
         let (own, others) = chain.split_first().ok_or(TlsError::EmptyChain)?;
         let now = UnixTime::since_unix_epoch(judging(&*self.clock));
         self.verifier.verify_client_cert(own, others, now)?;
+        Ok(())
+    }
+
+    /// Whether a chain that was good is on no list: a look-up, without a signature.
+    pub(crate) fn look_up(&self, chain: &[CertificateDer<'_>]) -> Result<(), TlsError> {
+        let (own, others) = chain.split_first().ok_or(TlsError::EmptyChain)?;
+        self.roots.revoked.check(own, others, &self.roots.store)?;
         Ok(())
     }
 }
@@ -242,23 +268,31 @@ fn client_verifier(
     client_auth: ClientAuth,
 ) -> Result<Arc<dyn ClientCertVerifier>, TlsError> {
     let verifier = WebPkiClientVerifier::builder_with_provider(roots.store.clone(), provider)
-        .with_crls(roots.revoked.iter().cloned())
+        .with_crls(roots.revoked.others().iter().cloned())
         .only_check_end_entity_revocation()
         .allow_unknown_revocation_status();
-    Ok(match client_auth {
+    let inner = match client_auth {
         ClientAuth::Required => verifier,
         ClientAuth::Optional => verifier.allow_unauthenticated(),
         ClientAuth::Unnamed => verifier.allow_unauthenticated().clear_root_hint_subjects(),
     }
-    .build()?)
+    .build()?;
+    if roots.revoked.is_empty() {
+        return Ok(inner);
+    }
+    Ok(Arc::new(ClientLookup { inner, roots: roots.store.clone(), revoked: roots.revoked.clone() }))
 }
 
-fn server_verifier(provider: Arc<CryptoProvider>, roots: &Roots) -> Result<Arc<WebPkiServerVerifier>, TlsError> {
-    Ok(WebPkiServerVerifier::builder_with_provider(roots.store.clone(), provider)
-        .with_crls(roots.revoked.iter().cloned())
+fn server_verifier(provider: Arc<CryptoProvider>, roots: &Roots) -> Result<Arc<dyn ServerCertVerifier>, TlsError> {
+    let inner = WebPkiServerVerifier::builder_with_provider(roots.store.clone(), provider)
+        .with_crls(roots.revoked.others().iter().cloned())
         .only_check_end_entity_revocation()
         .allow_unknown_revocation_status()
-        .build()?)
+        .build()?;
+    if roots.revoked.is_empty() {
+        return Ok(inner);
+    }
+    Ok(Arc::new(ServerLookup { inner, roots: roots.store.clone(), revoked: roots.revoked.clone() }))
 }
 
 /// Whether a server requires a client certificate. A certificate that a client sends is verified in both cases.
@@ -307,7 +341,8 @@ pub fn client_config(
     let verifier = server_verifier(provider.clone(), roots)?;
     let builder = ClientConfig::builder_with_details(provider, env.time_provider())
         .with_protocol_versions(&[&rustls::version::TLS13])?
-        .with_webpki_verifier(verifier);
+        .dangerous()
+        .with_custom_certificate_verifier(verifier);
     let mut config = match identity {
         Some(identity) => builder.with_client_auth_cert(identity.chain.clone(), identity.private_key())?,
         None => builder.with_no_client_auth(),
@@ -340,7 +375,7 @@ pub fn client_config_of(
 /// Verifies a server's certificate for one name, whatever name the ClientHello gives.
 #[derive(Debug)]
 struct Named {
-    verifier: Arc<WebPkiServerVerifier>,
+    verifier: Arc<dyn ServerCertVerifier>,
     name: ServerName<'static>,
 }
 

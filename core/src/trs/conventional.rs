@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use bytes::BytesMut;
 
+use super::granted::{RelayLimits, Used};
 use super::{dropped, signal, transmit};
 use crate::conventional::keys::{Direction, Sealing};
 use crate::conventional::replay::ReplayWindow;
@@ -45,6 +46,8 @@ pub(super) struct Paths {
     told: Option<Instant>,
     paths: BTreeMap<PathId, Path>,
     timers: Timers<PathId>,
+    limits: Option<RelayLimits>,
+    used: Used,
 }
 
 /// One direction of a tunnel.
@@ -59,11 +62,18 @@ struct Path {
     opposite: PathId,
     /// Our address and the sender's, once the sender is authenticated.
     place: Option<(SocketAddr, SocketAddr)>,
-    /// The sender's name, for diagrams, known from a Tunnel Request.
+    /// The sender's name, for diagrams and limits, known from a Tunnel Request. The path's id is a hash of both names.
     name: Option<Fqdn>,
     /// The last message that was forwarded, so that a retransmission is recognised.
     last: Option<(u8, u32)>,
     used: Instant,
+}
+
+impl Path {
+    /// Whose bytes the path's are: the sender's, or, as long as its name is not known, those of the path itself.
+    fn payer(&self, id: [u8; 16]) -> NodeId {
+        self.name.as_ref().map_or(NodeId(id), NodeId::of)
+    }
 }
 
 /// Answers a Probe with its source address. The answer is not longer than the Probe.
@@ -97,7 +107,7 @@ fn reply_to_probe(local: SocketAddr, to: SocketAddr, transaction: u32, id: [u8; 
 impl Paths {
     /// The number of paths.
     pub(super) fn count(&self) -> usize {
-        self.paths.len().max(self.timers.count())
+        self.paths.len().max(self.timers.count()).max(self.used.count())
     }
 
     /// `clock` is the civil time, which epochs follow. An epoch that is older than the start, or not later than the
@@ -126,7 +136,16 @@ impl Paths {
             told: None,
             paths: BTreeMap::new(),
             timers: Timers::default(),
+            limits: None,
+            used: Used::default(),
         }
+    }
+
+    /// With limits of what each node may send.
+    #[must_use]
+    pub(super) fn limited(mut self, limits: Option<RelayLimits>) -> Self {
+        self.limits = limits;
+        self
     }
 
     pub(super) fn next_timer(&self) -> Option<Due> {
@@ -294,14 +313,17 @@ impl Paths {
         if message == Some(Message::HolePunching) {
             return Ok(());
         }
-        let opposite = path.opposite;
+        let (opposite, payer) = (path.opposite, path.payer(header.id));
         let to = self.paths.get(&opposite).and_then(|p| p.place).ok_or(DropReason::NotBound)?;
+        self.pay(now, payer, payload.len())?;
         transmit(out, Transmit::new(to.0, to.1, payload.to_vec()));
         let said = Some((header.kind, header.transaction));
         let again =
             self.paths.get_mut(&PathId(header.id)).is_some_and(|p| std::mem::replace(&mut p.last, said) == said);
         if let Some(message) = message.filter(|m| !matches!(m, Message::KeepAlive | Message::KeepAliveAck)) {
-            if let Message::TunnelRequest(request) = &message {
+            if let Message::TunnelRequest(request) = &message
+                && PathId::of(&request.from, &request.to) == PathId(header.id)
+            {
                 self.name(PathId(header.id), &request.from);
                 self.name(opposite, &request.to);
             }
@@ -310,6 +332,14 @@ impl Paths {
             }
         }
         Ok(())
+    }
+
+    /// Counts bytes that a node sends to another one.
+    fn pay(&mut self, now: Instant, payer: NodeId, len: usize) -> Result<(), DropReason> {
+        match self.limits {
+            Some(limits) if !self.used.take(now, limits, payer, len) => Err(DropReason::RelayLimit),
+            Some(_) | None => Ok(()),
+        }
     }
 
     fn name(&mut self, path: PathId, name: &Fqdn) {
@@ -332,9 +362,72 @@ impl Paths {
             return Err(DropReason::NotBound);
         }
         path.used = now;
-        let opposite = path.opposite;
+        let (opposite, payer) = (path.opposite, path.payer(header.id));
         let to = self.paths.get(&opposite).and_then(|p| p.place).ok_or(DropReason::NotBound)?;
+        self.pay(now, payer, payload.len())?;
         transmit(out, Transmit::new(to.0, to.1, payload.into()));
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[derive(Debug)]
+    struct Still;
+
+    impl WallClock for Still {
+        fn since_unix_epoch(&self) -> Duration {
+            Duration::from_secs(1_000)
+        }
+    }
+
+    #[test]
+    fn a_node_has_its_rate_on_all_of_its_paths_together_and_no_other_node_pays() {
+        let [trs, a, b, c] = ["trs.test", "a.test", "b.test", "c.test"].map(|name| name.parse::<Fqdn>().unwrap());
+        let (service, tunnel) = (Key128([1; 16]), Key128([2; 16]));
+        let limits = RelayLimits { rate: 40_000, hourly: 1_000_000 };
+        let versions = (Arc::new(Still) as Arc<dyn WallClock>, Versions::OURS);
+        let mut paths = Paths::new(&trs, &service, None, versions, 0).limited(Some(limits));
+        let mut nms = Session::new(&service, Direction::FromInitiator);
+        let (local, mut out) = ("192.0.2.4:4501".parse().unwrap(), VecDeque::new());
+        let at = |name: &Fqdn| SocketAddr::new([10, 0, 0, name.as_str().as_bytes()[0]].into(), 4501);
+        let now = Instant::from_millis(1_000);
+        let mut take = |paths: &mut Paths, from: SocketAddr, datagram: &[u8]| {
+            out.clear();
+            paths.handle_datagram(now, local, from, datagram.into(), &mut out);
+            out.iter().filter(|output| matches!(output, Output::Transmit(_))).count()
+        };
+        let mut ends = Vec::new();
+        for (number, other) in [(1, &b), (2, &c)] {
+            let (forward, backward) = (PathId::of(&a, other), PathId::of(other, &a));
+            let epoch = Duration::from_secs(2_000 + number).as_nanos() as u64;
+            let request = RelayRequest { epoch, forward, backward, tunnel_key: tunnel.clone() };
+            let request = nms.seal(7 + number as u32, 0, NodeId::of(&trs).0, &Message::RelayRequest(request)).unwrap();
+            assert_eq!(take(&mut paths, "192.0.2.3:4501".parse().unwrap(), &request), 1);
+            let (from, to, framing) = (a.clone(), (*other).clone(), crate::message::Framing::Udp4501);
+            let asked = crate::message::TunnelRequest { from, to, wrapped_end_key: None, relay_cid: None, framing };
+            let mut theirs = Session::new(&tunnel, Direction::FromResponder);
+            take(&mut paths, at(other), &theirs.seal(1, 0, backward.0, &Message::HolePunching).unwrap());
+            let mut ours = Session::new(&tunnel, Direction::FromInitiator);
+            let asked = ours.seal(1, 0, forward.0, &Message::TunnelRequest(asked)).unwrap();
+            assert_eq!(take(&mut paths, at(&a), &asked), 1);
+            let mut capsules = [Vec::new(), Vec::new()];
+            ours.seal_capsule(forward.0, &[0; 952], &mut capsules[0]);
+            theirs.seal_capsule(backward.0, &[0; 952], &mut capsules[1]);
+            ends.push(((*other).clone(), capsules));
+        }
+        let mut send = |paths: &mut Paths, from: SocketAddr, capsule: &[u8]| {
+            std::iter::repeat_with(|| take(paths, from, capsule)).take_while(|sent| *sent == 1).count()
+        };
+        // A quarter of a second of its rate.
+        assert_eq!(send(&mut paths, at(&a), &ends[0].1[0]), 10);
+        assert_eq!(send(&mut paths, at(&a), &ends[1].1[0]), 0, "its other path");
+        for (other, capsules) in &ends {
+            assert_eq!(send(&mut paths, at(other), &capsules[1]), 10, "{other}");
+        }
     }
 }

@@ -105,12 +105,11 @@ pub(super) struct Used {
 
 impl Used {
     /// Whether a node may send so many bytes now; then they are counted.
-    pub(super) fn take(&mut self, now: Instant, limits: RelayLimits, node: &Fqdn, len: usize) -> bool {
+    pub(super) fn take(&mut self, now: Instant, limits: RelayLimits, node: NodeId, len: usize) -> bool {
         while let Some(over) = self.ends.pop_due(now) {
             self.hourly.remove(&over);
             self.rates.remove(&over);
         }
-        let node = NodeId::of(node);
         let nanos = u128::from(len as u64) * 1_000_000_000 / u128::from(limits.rate.max(1));
         let cost = Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX));
         let after = self.rates.get(&node).copied().unwrap_or(now).max(now) + cost;
@@ -140,11 +139,11 @@ mod tests {
 
     #[test]
     fn a_node_has_its_rate_a_short_burst_and_its_bytes_an_hour() {
-        let (mut used, node) = (Used::default(), "a.test".parse::<Fqdn>().unwrap());
+        let (mut used, node) = (Used::default(), NodeId([1; 16]));
         let limits = RelayLimits { rate: 100_000, hourly: 1_000_000 };
         let mut send = |ms: u64| {
             let now = Instant::from_millis(ms);
-            std::iter::repeat_with(|| used.take(now, limits, &node, 1_000)).take_while(|good| *good).count()
+            std::iter::repeat_with(|| used.take(now, limits, node, 1_000)).take_while(|good| *good).count()
         };
         assert_eq!((send(1_000), send(1_000)), (25, 0), "a quarter of a second");
         assert_eq!((send(1_010), send(1_110)), (1, 10));

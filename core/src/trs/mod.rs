@@ -55,7 +55,7 @@ pub struct TrsConfig {
     pub mode: RelayMode,
     /// Whether two legs are bound only with a grant of the NMS, and for as long as it lasts (proposed method).
     pub grants: bool,
-    /// What each node may send through it (proposed method).
+    /// What each node may send through it, in each method.
     pub limits: Option<RelayLimits>,
     /// Keeps the last epoch of the NMS, or a later one, over restarts, under the TRS's own id (conventional method).
     /// Without it, the TRS relies on its clock: if the NMS's clock is ahead, requests from before a restart can be
@@ -91,7 +91,8 @@ impl Trs {
                 config.limits,
                 &mut rng,
             )?,
-            paths: Paths::new(&name, &config.service_key, config.store, (clock, versions), rng.next_u32() / 2),
+            paths: Paths::new(&name, &config.service_key, config.store, (clock, versions), rng.next_u32() / 2)
+                .limited(config.limits),
             out: VecDeque::new(),
         })
     }

@@ -240,7 +240,7 @@ impl Legs {
     /// Counts what a leg's node sends through the TRS.
     fn count(&mut self, now: Instant, source: LinkId, len: usize) -> Result<(), DropReason> {
         let (Some(limits), Some(leg)) = (self.limits, self.legs.get(&source)) else { return Ok(()) };
-        if self.used.take(now, limits, &leg.names[0], len) { Ok(()) } else { Err(DropReason::RelayLimit) }
+        if self.used.take(now, limits, NodeId::of(&leg.names[0]), len) { Ok(()) } else { Err(DropReason::RelayLimit) }
     }
 
     fn on_output(&mut self, now: Instant, output: LinkOutput, out: &mut VecDeque<Output>) {

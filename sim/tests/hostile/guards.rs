@@ -22,7 +22,7 @@ use cyphonic_sim::soak::depth::Depth;
 use cyphonic_sim::soak::generate::generate;
 use cyphonic_sim::soak::violation::Invariant;
 
-use crate::{amplification, certified, grants, insiders, lapses, reflection, silence};
+use crate::{amplification, certified, grants, insiders, lapses, rates, reflection, revoked, silence};
 
 /// Most runs for one defect: two cores make as many in a minute, even in a debug build.
 const MOST_RUNS: u64 = 4_000;
@@ -39,7 +39,27 @@ struct Caught {
 }
 
 /// The defects that a directed attack shows, and the test that is the attack.
-const DIRECTED: [(Defect, &str, fn()); 10] = [
+const DIRECTED: [(Defect, &str, fn()); 14] = [
+    (
+        Defect::PathsOutliveAccess,
+        "revoked::the_paths_of_a_revoked_node_at_the_relay_end_even_if_both_nodes_ignore_it",
+        revoked::the_paths_of_a_revoked_node_at_the_relay_end_even_if_both_nodes_ignore_it,
+    ),
+    (
+        Defect::ForeignErrorsTaken,
+        "insiders::a_quic_peer_cannot_speak_in_the_name_of_another",
+        insiders::a_quic_peer_cannot_speak_in_the_name_of_another,
+    ),
+    (
+        Defect::RequestsUnlimited,
+        "rates::an_insider_that_asks_for_a_peer_without_end_is_answered_at_a_rate",
+        rates::an_insider_that_asks_for_a_peer_without_end_is_answered_at_a_rate,
+    ),
+    (
+        Defect::UnprovedUnlimited,
+        "rates::forged_registrations_from_spoofed_addresses_cost_the_nms_little_and_keep_no_node_out",
+        rates::forged_registrations_from_spoofed_addresses_cost_the_nms_little_and_keep_no_node_out,
+    ),
     (
         Defect::AheadUnchecked,
         "insiders::packets_ahead_of_the_tunnel_response_are_not_taken_without_a_route_direction",

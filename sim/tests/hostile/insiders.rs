@@ -21,6 +21,8 @@ use cyphonic_sim::host::apps::{App, Echo, Family, Target};
 use cyphonic_sim::net::WireConfig;
 use cyphonic_sim::net::packet::{self, IpOptions};
 use cyphonic_sim::seeded;
+use etherparse::icmpv4::DestUnreachableHeader;
+use etherparse::{Icmpv4Type, Icmpv6Type, PacketBuilder, icmpv6};
 use rand_chacha::rand_core::RngCore;
 
 use crate::addresses::MOST_UNPROVED;
@@ -63,6 +65,25 @@ fn ping(from: impl Into<IpAddr>, to: impl Into<IpAddr>) -> Vec<u8> {
     packet::echo(from.into(), to.into(), IpOptions::default(), 5, 5, b"hello").expect("one family")
 }
 
+fn flow(from: IpAddr, to: IpAddr) -> Vec<u8> {
+    let (from, to) = (SocketAddr::new(from, 5_000), SocketAddr::new(to, 443));
+    packet::udp(from, to, IpOptions::default(), b"hello").expect("one family")
+}
+
+/// "Port unreachable" of a peer about this packet.
+fn unreachable(peer: Virtual, bob: Virtual, about: &[u8]) -> Vec<u8> {
+    let mut error = Vec::new();
+    if about[0] >> 4 == 4 {
+        let why = Icmpv4Type::DestinationUnreachable(DestUnreachableHeader::Port);
+        PacketBuilder::ipv4(peer.v4.octets(), bob.v4.octets(), 64).icmpv4(why).write_to_vec(&mut error, about)
+    } else {
+        let why = Icmpv6Type::DestinationUnreachable(icmpv6::DestUnreachableCode::Port);
+        PacketBuilder::ipv6(peer.v6.octets(), bob.v6.octets(), 64).icmpv6(why).write_to_vec(&mut error, about)
+    }
+    .expect("in memory");
+    error
+}
+
 /// Inner packets that a peer may not send to Bob, and why.
 fn forgeries(peer: Virtual, bob: Virtual, other: Virtual) -> Vec<(Vec<u8>, DropReason)> {
     let nobody = (Ipv4Addr::new(198, 18, 200, 200), "2001:db8:ffff::9999".parse::<Ipv6Addr>().unwrap());
@@ -77,13 +98,21 @@ fn forgeries(peer: Virtual, bob: Virtual, other: Virtual) -> Vec<(Vec<u8>, DropR
         forged.push((ping(peer.v4, v4), DropReason::InnerDestination));
         forged.push((ping(peer.v6, v6), DropReason::InnerDestination));
     }
+    // ICMP errors about flows of Bob with others, and of others.
+    for (from, to) in [(bob, other), (peer, bob), (other, peer)] {
+        for v6 in [false, true] {
+            let at = |node: Virtual| if v6 { IpAddr::from(node.v6) } else { node.v4.into() };
+            let flow = flow(at(from), at(to));
+            forged.push((unreachable(peer, bob, &flow), DropReason::ForeignError));
+        }
+    }
     forged.push((b"no packet".to_vec(), DropReason::BadPacket));
     forged.push((Vec::new(), DropReason::BadPacket));
     forged
 }
 
 #[test]
-fn a_quic_peer_cannot_speak_in_the_name_of_another() {
+pub(crate) fn a_quic_peer_cannot_speak_in_the_name_of_another() {
     let mut arena = Arena::after(scene(PROPOSED, [V4, V4], LINK));
     let mut mallory = Rogue::new("mallory");
     let device = Device { name: mallory.name.clone(), password: None, certificate_login: true };
@@ -112,6 +141,11 @@ fn a_quic_peer_cannot_speak_in_the_name_of_another() {
     }
     let answer = mallory.send(&mut arena, link, &ping(registered.addresses.v6, bob.v6));
     assert_eq!(answer.len(), 1, "what is allowed gets through");
+    // An error about what Bob sent to this peer is the peer's to send.
+    let before = arena.drops_of(BOB);
+    let flow = flow(bob.v4.into(), registered.addresses.v4.into());
+    mallory.send(&mut arena, link, &unreachable(registered.addresses, bob, &flow));
+    assert_eq!(arena.drops_of(BOB), before);
     arena.assert_works();
 }
 
@@ -287,7 +321,7 @@ fn a_leg_that_is_bound_to_nobody_moves_nothing() {
 }
 
 /// How many datagrams the TRS sends after it received this one.
-fn forwarded(arena: &mut Arena, from: SocketAddr, payload: &[u8]) -> usize {
+pub(crate) fn forwarded(arena: &mut Arena, from: SocketAddr, payload: &[u8]) -> usize {
     arena.run(0);
     arena.sent(Role::Trs);
     let local = arena.address(Role::Trs);
@@ -296,7 +330,7 @@ fn forwarded(arena: &mut Arena, from: SocketAddr, payload: &[u8]) -> usize {
 }
 
 /// The datagrams that the TRS received and then forwarded to Bob unchanged.
-fn relayed(arena: &Arena) -> Vec<Datagram> {
+pub(crate) fn relayed(arena: &Arena) -> Vec<Datagram> {
     let of = |role: Role| arena.arrived.iter().filter(move |a| a.role == role).filter_map(Arrived::udp);
     let bobs: Vec<_> = of(BOB).map(|d| d.payload).collect();
     of(Role::Trs).filter(|d| bobs.contains(&d.payload)).collect()

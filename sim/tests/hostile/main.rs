@@ -36,6 +36,7 @@ mod guards;
 mod insiders;
 mod lapses;
 mod misuse;
+mod rates;
 mod reflection;
 mod replays;
 mod revoked;

@@ -1,5 +1,6 @@
 //! A certificate is revoked while its owner has sessions with every other part.
 
+use cyphonic_core::header::{Header, Kind};
 use cyphonic_core::machine::ServiceCommand;
 use cyphonic_core::name::NodeId;
 use cyphonic_core::nms::Nms;
@@ -11,6 +12,7 @@ use cyphonic_sim::world::{Actor, Watch};
 
 use crate::arena::{ALICE, Arena, BOB, Role, SEED};
 use crate::common::{NAT, V4, scene};
+use crate::insiders::{forwarded, relayed};
 use crate::rogue::fqdn;
 
 /// Direct, through a terminating TRS, and through a blind one.
@@ -154,5 +156,24 @@ fn an_nms_that_was_restarted_tells_the_peers_of_a_revoked_node_too() {
         arena.world.restart(&arena.scenario, SEED, &Watch::default(), Actor::Nms);
         arena.run(8_000);
         assert_ended(&mut arena, way);
+    }
+}
+
+/// Alice and Bob use the paths that they have at the TRS, whatever the NMS says.
+#[test]
+pub(crate) fn the_paths_of_a_revoked_node_at_the_relay_end_even_if_both_nodes_ignore_it() {
+    let mut arena = Arena::after(scene("method = \"conventional\"", [NAT, NAT], "{ delay_ms = 2 }"));
+    arena.assert_works();
+    let capsules = relayed(&arena);
+    let capsules = capsules.iter().filter(|d| Header::decode(&d.payload).is_ok_and(|h| h.kind == Kind::Capsule));
+    let capsules: Vec<_> = capsules.cloned().collect();
+    let last = capsules.last().expect("an echo was relayed").clone();
+    assert_eq!(forwarded(&mut arena, last.from, &last.payload), 1);
+    let nms = arena.world.nms.id;
+    let revoked = || ServiceCommand::Revoked(vec![fqdn("bob")]);
+    arena.world.engine().with(nms, |now, host: &mut Host<Served<Nms>>| host.command(now, revoked()));
+    arena.run(100);
+    for capsule in &capsules {
+        assert_eq!(forwarded(&mut arena, capsule.from, &capsule.payload), 0, "nothing is relayed any more");
     }
 }

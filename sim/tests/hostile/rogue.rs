@@ -93,6 +93,15 @@ impl Rogue {
         self.say_frame(arena, link, frame.into())
     }
 
+    /// Sends one message in this many transactions at once, and lets a second pass.
+    pub(crate) fn repeat(&mut self, arena: &mut Arena, link: LinkId, id: [u8; 16], message: &Message, times: u32) {
+        for transaction in 0..times {
+            let frame = message.to_bytes(1_000 + transaction, Flags(0), 0, 0, id);
+            assert!(self.links.send_frame(arena.world.now(), link, frame.into()));
+        }
+        self.listen(arena, 1_000);
+    }
+
     pub(crate) fn say_frame(&mut self, arena: &mut Arena, link: LinkId, frame: bytes::Bytes) -> Vec<Message> {
         assert!(self.links.send_frame(arena.world.now(), link, frame));
         let frames = self.listen(arena, 50).into_iter().filter_map(|output| match output {

@@ -25,7 +25,7 @@ use crate::event::{DropReason, Failure, Protection};
 use crate::header::{Flags, Header, Kind, is_unknown};
 use crate::key::Key128;
 use crate::machine::{Output, StreamId, StreamInput, Tables, Transmit};
-use crate::message::{LoginResponse, MAX_PASSWORD, Message, RouteDirection};
+use crate::message::{LoginResponse, MAX_PASSWORD, Message, ProbeReply, RouteDirection};
 use crate::name::{Fqdn, NodeId, Party, PathId};
 use crate::paths::budget::SilentTargets;
 use crate::time::Instant;
@@ -75,6 +75,8 @@ struct Nms {
     /// restarted NMS counts its messages from zero again. Under new keys these do not look like replays.
     registration: Option<(u64, Session)>,
     addresses: Vec<SocketAddr>,
+    /// How many challenges are answered until the next Registration Request.
+    unproved: u8,
     heard: Option<Instant>,
     /// The transactions of Keep Alives that are not acknowledged yet, and where each came to and from.
     challenges: BTreeMap<u32, (SocketAddr, SocketAddr)>,
@@ -242,6 +244,7 @@ impl Carriage for Conventional {
                 versions: self.versions,
                 registration: None,
                 addresses: login.nms.clone(),
+                unproved: 0,
                 heard: None,
                 challenges: BTreeMap::new(),
             });
@@ -264,6 +267,7 @@ impl Carriage for Conventional {
         if let (Message::RegistrationRequest(request), 0) = (&message, count) {
             self.env.log_registration(self.id, &nms.common, request.epoch);
         }
+        nms.unproved = u8::from(matches!(message, Message::RegistrationRequest(_)));
         let Some(session) = nms.session_for(&message) else { return };
         let flags = flags.with_slow(self.slow);
         let Some(datagram) = session.seal_flagged(transaction, flags, count, self.id.0, &message) else {
@@ -276,6 +280,25 @@ impl Carriage for Conventional {
             self.out.push_back(CarriageOutput::signal(self.me(), Party::Nms, &message, protection, count));
         }
         self.transmit(local, remote, datagram);
+    }
+
+    /// The NMS is under load. The answer tells it that a node is at this address, so that it looks at the next
+    /// Registration Request. There is one answer for each request, and it is not longer than the challenge.
+    fn answers_challenge(&mut self, local: SocketAddr, remote: SocketAddr, datagram: &[u8]) -> bool {
+        let Some(nms) = self.nms.as_mut().filter(|nms| nms.unproved > 0 && nms.addresses.contains(&remote)) else {
+            return false;
+        };
+        let Ok(header) = Header::decode(datagram) else { return false };
+        if header.kind != Kind::Probe || !header.flags.from_responder() || header.id == self.id.0 {
+            return false;
+        }
+        nms.unproved -= 1;
+        let reply = Message::ProbeReply(ProbeReply { seen: remote });
+        let reply = reply.to_bytes(header.transaction, Flags(0), 0, 0, header.id);
+        if reply.len() <= datagram.len() {
+            self.transmit(local, remote, reply);
+        }
+        true
     }
 
     fn is_reliable(&self) -> bool {

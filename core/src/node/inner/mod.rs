@@ -26,7 +26,7 @@ use crate::dns::{self, Place, Question};
 use crate::event::DropReason;
 use crate::machine::Tables;
 use crate::name::{Fqdn, Virtual};
-use crate::packet::{self, Inner as InnerHeader};
+use crate::packet::{self, Inner as InnerHeader, Quoted};
 use crate::timing::Due;
 
 /// The least MTU of an IPv6 link (RFC 8200 §5). No smaller one is ever announced.
@@ -44,6 +44,8 @@ pub(super) enum InnerInput {
     Resolved(HeldQuery, Answer),
     /// [`InnerOutput::NameOf`] is answered; `None` if no peer is known to have the address.
     Named(HeldQuery, Option<Fqdn>),
+    /// The access rules do not permit a packet of an application.
+    Prohibited(Bytes),
     /// A packet did not fit into a tunnel, which takes inner packets of at most `limit` bytes.
     TooBig { tunnel: TunnelId, packet: Bytes, limit: usize },
 }
@@ -99,6 +101,12 @@ impl Part for Inner {
                     Some(name) => question.pointer(&name, dns::TTL),
                     None => question.name_error(),
                 });
+                Ok(())
+            }
+            InnerInput::Prohibited(packet) => {
+                if let Some(error) = packet::prohibited(&packet) {
+                    turn.push(InnerOutput::Packet(error.into()));
+                }
                 Ok(())
             }
             InnerInput::TooBig { tunnel, packet, limit } => refuse_too_big(turn, tunnel, &packet, limit),
@@ -229,6 +237,16 @@ impl Inner {
         }
         if !self.is_own(header.destination) {
             return Err(DropReason::InnerDestination);
+        }
+        // An ICMP error of a peer may end or slow down a flow, so it has to be about a packet that was sent to that
+        // peer.
+        let is_ours = match packet::quoted(&packet) {
+            Quoted::NoError => true,
+            Quoted::Of(from, to) => self.is_own(from) && addresses.is_some_and(|peer| peer.contains(to)),
+            Quoted::Unreadable => false,
+        };
+        if !is_ours && !defect!(ForeignErrorsTaken) {
+            return Err(DropReason::ForeignError);
         }
         turn.push(InnerOutput::Received { peer, bytes: packet.len() });
         if defect!(InnerIpv4Lost) && header.destination.is_ipv4() {

@@ -67,6 +67,23 @@ fn held(name: &str) -> HeldQuery {
     HeldQuery { question, client: at("me", 40_000), server: at("dns", 53), over_tcp: false }
 }
 
+/// The ICMP error in a packet: type and code, whose it is, and about a packet to whom.
+fn said(error: &[u8]) -> String {
+    let header = InnerHeader::parse(error).unwrap();
+    let code = if header.source.is_ipv4() { &error[20..22] } else { &error[40..42] };
+    let (Quoted::Of(from, to), true) =
+        (packet::quoted(error), header.destination == host("me", header.source.is_ipv6()))
+    else {
+        panic!("{error:02x?}")
+    };
+    assert_eq!((from, to), (header.destination, header.source));
+    match (header.source.is_ipv4(), code) {
+        (true, [3, 4]) | (false, [2, 0]) => "say too big".into(),
+        (true, [3, 13]) | (false, [1, 1]) => "say prohibited".into(),
+        other => panic!("{other:?}"),
+    }
+}
+
 impl Rows for Case {
     type Part = Inner;
 
@@ -97,6 +114,12 @@ impl Rows for Case {
             ["resolved", name, "known"] => InnerInput::Resolved(held(name), Answer::Addresses(virtual_of(name))),
             ["named", "nobody"] => InnerInput::Named(held("bob"), None),
             ["named", name] => InnerInput::Named(held("bob"), Some(fqdn(name))),
+            ["prohibited", "v4"] => InnerInput::Prohibited(udp("me", "bob", false, 9, b"hello")),
+            ["prohibited", "v6"] => InnerInput::Prohibited(udp("me", "bob", true, 9, b"hello")),
+            ["prohibited", "error"] => {
+                let error = packet::prohibited(&udp("bob", "me", true, 9, b"hello")).unwrap();
+                InnerInput::Prohibited(error.into())
+            }
             ["too-big", "v4-df"] => too_big(udp("me", "bob", false, 9, &[0; 1_200])),
             ["too-big", "v4"] => too_big(without_df(&udp("me", "bob", false, 9, &[0; 1_200]))),
             ["too-big", "v6"] => too_big(udp("me", "bob", true, 9, &[0; 1_300])),
@@ -119,7 +142,7 @@ impl Rows for Case {
                     other => panic!("{other:?}"),
                 },
                 Some(udp) => format!("hand over {} bytes", udp.payload.len()),
-                None => "say too big".into(),
+                None => said(&packet),
             },
         }
     }
@@ -196,6 +219,19 @@ fn a_packet_that_does_not_fit_is_cut_where_ipv4_allows_it_and_else_its_sender_is
         0 | too-big v4    | fragment t3 996; fragment t3 252   |
         0 | too-big v4-df | say too big; drop too-big          |
         0 | too-big v6    | say too big; drop too-big          |
+        ",
+    );
+}
+
+#[test]
+fn an_application_is_told_at_once_that_the_rules_do_not_permit_its_packet() {
+    check(
+        Case::new(),
+        "
+        0 | registered       |                |
+        0 | prohibited v4    | say prohibited |
+        0 | prohibited v6    | say prohibited |
+        0 | prohibited error |                |
         ",
     );
 }

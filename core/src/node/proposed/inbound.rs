@@ -70,7 +70,7 @@ impl Proposed {
     /// Answers the Tunnel Request of a peer that the NMS announced, if it has come. A request for another Route
     /// Direction is not answered: the peer forgets that link when it obeys this direction.
     pub(super) fn serve_early(&mut self, now: Instant, from: &Fqdn) {
-        let Some(&id) = self.expecting.get(from) else { return };
+        let Some(id) = self.expected.tunnel_of(from) else { return };
         let transaction = self.tunnels[&id].transaction;
         let asked = |link: &&LinkId| {
             let Some(Owner::Inbound(Inbound { early: Some(early), .. })) = self.owners.get(*link) else { return false };
@@ -83,7 +83,7 @@ impl Proposed {
         else {
             return;
         };
-        self.expecting.remove(from);
+        self.expected.end(from);
         if self.tunnels[&id].contradicts(self.of(link).peer_addresses(link)) {
             self.lose_ahead(&ahead);
             return self.refuse_addresses(now, id);

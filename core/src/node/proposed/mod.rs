@@ -7,6 +7,7 @@
 mod ahead;
 mod dialing;
 mod end;
+mod expected;
 mod granted;
 mod inbound;
 mod moving;
@@ -27,6 +28,7 @@ use rand_chacha::ChaCha20Rng;
 use rand_chacha::rand_core::RngCore;
 
 use self::end::End;
+use self::expected::Expected;
 use self::granted::Held;
 use self::inbound::Inbound;
 use self::pathed::Pathed;
@@ -54,9 +56,6 @@ use crate::timers::Timers;
 use crate::timing::{Due, Timer, earliest};
 use crate::tls::{self, Identity, Roots, TlsError};
 
-/// Most peers in [`Proposed::unprobed`].
-const MAX_UNPROBED: usize = super::routes::MAX_PEERS;
-
 pub(super) struct Proposed {
     name: Fqdn,
     id: NodeId,
@@ -75,16 +74,14 @@ pub(super) struct Proposed {
     nms_links: NmsLinks,
     slow: bool,
     tunnels: BTreeMap<TunnelId, Tunnel>,
-    /// Tunnels whose peer will dial.
-    expecting: BTreeMap<Fqdn, TunnelId>,
+    /// The peers that will dial, and those to which a path ended while its MTU was searched for. There is no further
+    /// search on paths to these, as long as the node is in this network: some NATs end a mapping on the Packet Too Big
+    /// that a probe causes, which RFC 5508 REQ-7 forbids.
+    expected: Expected,
     /// Tunnels through a blind TRS, by our leg.
     by_leg: BTreeMap<RelayCid, TunnelId>,
     /// The tunnels through a blind TRS that [`Carriage::finish`] has to drive.
     blind_touched: BTreeSet<TunnelId>,
-    /// Peers to which a path ended while its MTU was searched for. There is no further search on paths to them, as long
-    /// as the node is in this network: some NATs end a mapping on the Packet Too Big that a probe causes, which RFC
-    /// 5508 REQ-7 forbids.
-    unprobed: BTreeSet<Fqdn>,
     /// When to check whether the search for the MTU of a tunnel's path has ended the path.
     searches: Timers<TunnelId>,
     timers: Timers<TunnelId>,
@@ -168,10 +165,9 @@ impl Proposed {
             nms_links: NmsLinks::default(),
             slow: false,
             tunnels: BTreeMap::new(),
-            expecting: BTreeMap::new(),
+            expected: Expected::default(),
             by_leg: BTreeMap::new(),
             blind_touched: BTreeSet::new(),
-            unprobed: BTreeSet::new(),
             searches: Timers::default(),
             timers: Timers::default(),
             out: VecDeque::new(),
@@ -404,10 +400,10 @@ impl Carriage for Proposed {
             ("connections on paths", self.pathed.len().max(self.path_timers.count()).max(self.closing.len()).max(tags)),
             ("owners of connections", self.owners.len().max(self.inbound.len()).max(self.inbound_timers.count())),
             ("tunnels", self.tunnels.len().max(self.timers.count()).max(self.searches.count())),
-            ("tunnels that the peer dials", self.expecting.len()),
+            ("tunnels that the peer dials", self.expected.counts().0),
             ("legs", self.by_leg.len()),
             ("grants", self.grants.count()),
-            ("peers whose path is not searched", self.unprobed.len()),
+            ("peers whose path is not searched", self.expected.counts().1),
         ]
     }
 
@@ -631,7 +627,7 @@ impl Carriage for Proposed {
         if let Some(tunnel) = blind {
             self.on_blind_datagram(now, tunnel, local, remote, payload)
         } else {
-            self.links.set_search(!self.expects_unprobed());
+            self.links.set_search(!self.expected.has_unsearched());
             self.links.hear_datagram(now, local, remote, payload).is_some()
         }
     }

@@ -121,11 +121,11 @@ impl Proposed {
     /// Takes the node's new network, if its tunnels have paths.
     pub(super) fn move_along(&mut self, now: Instant, places: &Places) -> Kept {
         self.places = places.clone();
-        self.unprobed.clear();
+        self.expected.search_all();
         self.standby.forget();
         self.inbound.clear();
         self.inbound_timers = Timers::default();
-        self.expecting.clear();
+        self.expected.end_all();
         let (kept, gone): (Vec<_>, Vec<_>) = self.tunnels.keys().copied().partition(|id| self.moves_along(*id));
         for id in gone {
             self.abandon(id);

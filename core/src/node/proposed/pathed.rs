@@ -344,7 +344,7 @@ impl Proposed {
     }
 
     fn take_shared(&mut self, now: Instant, way: Way, payload: BytesMut) -> bool {
-        let search = !self.expects_unprobed();
+        let search = !self.expected.has_unsearched();
         let Some(shared) = &mut self.shared else { return false };
         shared.set_search(search);
         let len = payload.len();

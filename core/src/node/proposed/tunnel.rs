@@ -13,7 +13,7 @@ use bytes::{Bytes, BytesMut};
 
 use super::ahead::Ahead;
 use super::end::End;
-use super::{MAX_UNPROBED, Owner, Proposed, farewells};
+use super::{Owner, Proposed, farewells};
 use crate::event::{DropReason, Failure, TunnelUp};
 use crate::header::{Flags, HEADER_LEN, Header, Kind, options_len};
 use crate::machine::{Output, Transmit};
@@ -354,7 +354,7 @@ impl Proposed {
         }
         self.timers.set(id, tunnel.next_timer().map(|due| due.at));
         if matches!(tunnel.state, TunnelState::Expecting(_)) {
-            self.expecting.insert(direction.peer.clone(), id);
+            self.expected.expect(&direction.peer, id);
         }
         self.tunnels.insert(id, tunnel);
         self.serve_early(now, &direction.peer);
@@ -384,8 +384,8 @@ impl Proposed {
         let Some(mut tunnel) = self.tunnels.remove(&id) else { return };
         self.learn_from(now, &tunnel);
         self.searches.set(id, None);
-        if self.expecting.get(&tunnel.name) == Some(&id) {
-            self.expecting.remove(&tunnel.name);
+        if self.expected.tunnel_of(&tunnel.name) == Some(id) {
+            self.expected.end(&tunnel.name);
         }
         self.timers.set(id, None);
         if let TunnelState::LegWaiting(leg) = tunnel.state
@@ -449,10 +449,7 @@ impl Proposed {
         let stuck = is_late && self.searched(tunnel).is_some_and(|(links, link)| links.has_searched(link));
         let silent = || self.silence_in_search(now, tunnel).is_some_and(|silence| silence >= MTU_SEARCH_SILENCE / 2);
         if stuck || silent() {
-            if self.unprobed.len() >= MAX_UNPROBED {
-                self.unprobed.clear();
-            }
-            self.unprobed.insert(tunnel.name.clone());
+            self.expected.do_not_search(&tunnel.name);
         }
     }
 
@@ -477,12 +474,7 @@ impl Proposed {
 
     /// The load of a link to a peer.
     pub(super) fn load_to(&self, peer: &Fqdn) -> Load {
-        if self.unprobed.contains(peer) { Load::PacketsUnprobed } else { Load::Packets }
-    }
-
-    /// Whether a peer that is expected to dial is one whose paths are not searched.
-    pub(super) fn expects_unprobed(&self) -> bool {
-        self.unprobed.iter().any(|peer| self.expecting.contains_key(peer))
+        if self.expected.is_searched(peer) { Load::Packets } else { Load::PacketsUnprobed }
     }
 
     /// A link of a direct tunnel is gone. While others are being dialed, nothing is lost.

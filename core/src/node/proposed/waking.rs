@@ -40,10 +40,10 @@ impl Proposed {
         self.nms = None;
         self.forget_nms_links();
         self.tunnels.clear();
-        self.expecting.clear();
+        self.expected.end_all();
         self.by_leg.clear();
         self.blind_touched.clear();
-        self.unprobed.clear();
+        self.expected.search_all();
         self.searches = Timers::default();
         self.timers = Timers::default();
         let ends: Vec<End> = self.pathed.keys().copied().collect();

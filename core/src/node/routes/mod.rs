@@ -124,6 +124,8 @@ pub(super) enum RouteOutput {
     Flush,
     /// Hand a packet to applications if its inner source is one of the peer's addresses.
     Deliver { peer: PeerId, addresses: Option<Virtual>, packet: Bytes },
+    /// Tell the application that the access rules do not permit its packet.
+    Prohibited(Bytes),
     /// Answer a DNS query.
     Answer(HeldQuery, Answer),
     /// Tell the world.
@@ -315,6 +317,7 @@ impl Routes {
         let Some(peer) = self.peers.find_mut(id) else { return };
         let ahead = peer.goes_ahead(packet.len());
         if (ahead.is_some() || peer.up().is_some()) && !peer.admits(turn.now, true, &packet) {
+            turn.push(RouteOutput::Prohibited(packet));
             return turn.push(RouteOutput::dropped(DropReason::NotPermitted));
         }
         if let Some(tunnel) = ahead {
@@ -365,7 +368,10 @@ impl Routes {
         for query in queries {
             turn.push(RouteOutput::Answer(query, if unknown { Answer::NoSuchName } else { Answer::Failed }));
         }
-        for _ in packets {
+        for packet in packets {
+            if reason == Failure::Refused(ErrorCode::NotPermitted) {
+                turn.push(RouteOutput::Prohibited(packet));
+            }
             turn.push(RouteOutput::dropped(DropReason::NoTunnel));
         }
         turn.push(RouteOutput::Event(Event::TunnelDown { peer: label, reason }));

@@ -109,8 +109,14 @@ impl Links {
         let config = QuicConfig { roots, ..self.config.clone() };
         let judge = config.roots.judge(&config.tls)?;
         self.apply(&config)?;
+        // The chains were good under the same CAs, and each link watches their ends. So if only the lists
+        // have changed, a look-up is enough.
+        let is_lookup = config.roots.trusts_the_same(&self.config.roots);
         (self.config, self.judge) = (config, judge);
-        let good = |link: &Link| link.connected && self.judge.check(&link.peer_chain()).is_ok();
+        let judged = |chain: &[CertificateDer<'_>]| {
+            if is_lookup { self.judge.look_up(chain) } else { self.judge.check(chain) }
+        };
+        let good = |link: &Link| link.connected && judged(&link.peer_chain()).is_ok();
         let open = self.links.iter().filter(|(_, link)| !link.closed);
         let bad: Vec<LinkId> = open.filter(|(_, link)| !good(link)).map(|(&id, _)| id).collect();
         for id in bad {

@@ -76,6 +76,7 @@ fn code(word: &str) -> ErrorCode {
         "unknown" => ErrorCode::UnknownPeer,
         "offline" => ErrorCode::PeerOffline,
         "no-way" => ErrorCode::NoDirectWay,
+        "forbidden" => ErrorCode::NotPermitted,
         other => panic!("{other}"),
     }
 }
@@ -192,6 +193,7 @@ impl Rows for Case {
             RouteOutput::Deliver { addresses, .. } => {
                 format!("deliver {}", addresses.map_or("?".into(), |own| own.v4.to_string()))
             }
+            RouteOutput::Prohibited(_) => "say prohibited".into(),
             RouteOutput::Answer(_, Answer::Addresses(addresses)) => format!("answer {}", addresses.v4),
             RouteOutput::Answer(_, Answer::NoSuchName) => "answer no such name".into(),
             RouteOutput::Answer(_, Answer::Failed) => "answer failed".into(),
@@ -296,6 +298,18 @@ fn a_packet_waits_for_the_registration_and_leaves_by_itself() {
         50  | registered                         | request 198.18.0.10 any #0     | 198.18.0.10 asks any#0 holds
         90  | direction #0 bob dials direct paper| build t0                       | bob builds t0 holds
         99  | up t0                              | tell up; send t0; flush; send t0; flush | bob up t0
+        ",
+    );
+}
+
+#[test]
+fn a_packet_to_a_peer_that_the_rules_forbid_is_refused_at_once_and_not_only_lost() {
+    check(
+        Case::new(true),
+        "
+        0    | registered                         |                                              |
+        0    | packet bob                         | tell wanted; request 198.18.0.10 any #0      | 198.18.0.10 asks any#0 holds
+        9    | refused #0 forbidden               | say prohibited; drop no-tunnel; tell down: refused: not permitted |
         ",
     );
 }

@@ -1,6 +1,8 @@
 //! Registered nodes and their addresses (paper §2.2.1, §3.3.1).
 
 use std::collections::VecDeque;
+mod sealed;
+
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
@@ -118,74 +120,6 @@ impl Sealed {
 }
 
 impl Nms {
-    /// Opens a sealed message of a node: a Registration Request is under the common key, everything else under the keys
-    /// of a registration. The store is asked only if the message is authentic, or if it is a Registration Request that
-    /// may be under a newer key.
-    pub(super) fn open_sealed(
-        &mut self,
-        node: NodeId,
-        kind: Kind,
-        payload: &mut [u8],
-    ) -> Result<(Header, Message), DropReason> {
-        let mut known = match self.nodes.get_mut(&node).map(|registration| &mut registration.session) {
-            Some(Session::Conventional(sealed)) => Some(sealed),
-            Some(Session::Proposed { .. }) | None => None,
-        };
-        let opened = match (&mut known, kind) {
-            (Some(sealed), Kind::RegistrationRequest) => match sealed.requests.open_message(payload) {
-                // The request may be under the key of a newer login.
-                Err(DropReason::BadHmac) => None,
-                other => Some(other?),
-            },
-            (Some(sealed), _) => Some(sealed.session.open_message(payload)?),
-            (None, Kind::RegistrationRequest) => None,
-            (None, _) => return Err(DropReason::UnknownId),
-        };
-        // The old key is void if the node logged in again or if its device was removed.
-        let known = known.map(|sealed| sealed.key.clone());
-        let key = self.common_key(node).ok_or(DropReason::UnknownId)?;
-        let current = known.is_some_and(|known| known == key);
-        match opened {
-            Some(opened) if current => Ok(opened),
-            Some(_) => Err(DropReason::UnknownId),
-            None if current => Err(DropReason::BadHmac),
-            None => self.sealed(&key).open_message(payload),
-        }
-    }
-
-    /// Answers a message of an unknown type, if it is from a registered node: the node may be of a later version.
-    pub(super) fn refuse_unknown(&mut self, node: NodeId, local: SocketAddr, remote: SocketAddr, payload: &mut [u8]) {
-        let Some(registration) = self.nodes.get_mut(&node) else { return };
-        let Session::Conventional(sealed) = &mut registration.session else { return };
-        if let Some((message, answer)) = sealed.session.refuse_unknown(payload) {
-            let name = registration.name.clone();
-            self.out.push_back(Output::Transmit(Transmit::new(local, remote, answer)));
-            self.signal(Party::Node(name.clone()), &message, Protection::CommonKey(name), 0);
-        }
-    }
-
-    /// Answers "not registered" to a node whose registration was lost, because the NMS was restarted or the node was
-    /// silent for too long. The message must be authentic under the keys of the node's last registration; all others
-    /// are dropped in silence.
-    pub(super) fn tell_forgotten(&mut self, node: NodeId, local: SocketAddr, remote: SocketAddr, payload: &mut [u8]) {
-        let mut answer = || {
-            let key = self.common_key(node)?;
-            let epoch = self.store.last_epoch(node).ok()??;
-            let mut session = self.sealed_of(&key, epoch);
-            let (header, _) = session.open_message(payload).ok()?;
-            // These keys have been used before. A random start makes it unlikely that a sequence number, and so a
-            // nonce, is used again.
-            session.count_from(1 << 30 | self.rng.next_u32() >> 2);
-            let message = Message::Error(ErrorCode::NotRegistered);
-            let payload = session.seal(header.transaction, 0, node.0, &message)?;
-            Some((self.store.device(node).ok()??.name, message, Transmit::new(local, remote, payload)))
-        };
-        if let Some((name, message, transmit)) = answer() {
-            self.out.push_back(Output::Transmit(transmit));
-            self.signal(Party::Node(name.clone()), &message, Protection::CommonKey(name), 0);
-        }
-    }
-
     /// Notes the source address of an authentic message of a conventional node: a NAT may have given the node a new
     /// address. Answers go to the new address at once. Peers are told of it once it is proved. True if the message was
     /// only the proof.
@@ -289,6 +223,9 @@ impl Nms {
             let answer = Message::RegistrationResponse(registration.answer.1.clone());
             self.send(now, node, header.transaction, header.count, &answer);
             return;
+        }
+        if !self.rates.may_register(now, node) {
+            return self.dropped(DropReason::Busy);
         }
         // A certificate proves the node's name, not that its device may still use this overlay: the database says that.
         let Ok(device) = self.store.device(node) else {

@@ -1,0 +1,229 @@
+//! How much work the NMS does for one node, and for datagrams whose sender proved nothing.
+//!
+//! **Requests of a node.** Each registered name has a rate of Registration Requests and one of Direction Requests. A
+//! registration costs a write to the database, and a Direction Request costs messages to other parts. What exceeds the
+//! rate is dropped, and the node sends it again.
+//!
+//! **Datagrams on the conventional port.** A datagram in the name of a node that is not registered costs a look into
+//! the database and a key derivation before it can be refused. Anybody can send such datagrams, from any source
+//! address. So this work has a rate for each [`Standing`] of the source, and for each source:
+//!
+//! | the source | how it became so |
+//! |---|---|
+//! | [`Standing::Good`] | an authentic message came from it |
+//! | [`Standing::There`] | it returned a challenge: it is no spoofed address |
+//! | [`Standing::Stranger`] | nothing is known of it |
+//!
+//! A flood from spoofed addresses uses up the strangers' rate only. A Registration Request beyond that rate is answered
+//! by a challenge, a Probe whose id only the NMS can make, and which is not longer than the request. A node that is
+//! registering returns it in a Probe Reply. Its retransmitted request then counts as that of a source that is there.
+//! Below the rates no challenge is sent, and no byte on the wire is another one.
+
+use std::net::IpAddr;
+use std::time::Duration;
+
+use crate::name::NodeId;
+use crate::shares::source_of;
+use crate::time::Instant;
+use crate::timers::Timers;
+use crate::timing::nms::{
+    GOOD_SOURCE_KEPT, REGISTRATION_EVERY, REGISTRATIONS_SAVED, REQUEST_EVERY, REQUESTS_SAVED, THERE_SOURCE_KEPT,
+    UNPROVED_EVERY, UNPROVED_FROM_ONE_EVERY, UNPROVED_SAVED,
+};
+
+/// Most keys of one rate, and most sources of one standing. The next one takes the place of the one that is due first.
+pub(super) const MAX_KEYS: usize = 65_536;
+
+/// A token bucket for each key. A bucket is kept as the instant at which it will be full again.
+#[derive(Debug)]
+struct Rate<K> {
+    every: Duration,
+    saved: Duration,
+    full: Timers<K>,
+}
+
+impl<K: Ord + Copy> Rate<K> {
+    /// One token in the time `every`, and as many saved as come in the time `saved`.
+    fn new(every: Duration, saved: Duration) -> Self {
+        Self { every, saved, full: Timers::default() }
+    }
+
+    /// Takes a token, if there is one.
+    fn take(&mut self, now: Instant, key: K) -> bool {
+        while self.full.pop_due(now).is_some() {}
+        let after = self.full.at(key).unwrap_or(now) + self.every;
+        if after > now + self.saved {
+            return false;
+        }
+        keep(&mut self.full, key, after);
+        true
+    }
+}
+
+/// Sets the deadline of a key. If there are too many, the one that is due first makes room.
+fn keep<K: Ord + Copy>(timers: &mut Timers<K>, key: K, at: Instant) {
+    if timers.count() >= MAX_KEYS
+        && !timers.contains(key)
+        && let Some((_, first)) = timers.first()
+    {
+        timers.set(first, None);
+    }
+    timers.set(key, Some(at));
+}
+
+/// What is known of a source.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Standing {
+    Stranger,
+    There,
+    Good,
+}
+
+/// See the [module](self).
+#[derive(Debug)]
+pub(super) struct Rates {
+    registrations: Rate<NodeId>,
+    requests: Rate<NodeId>,
+    /// Work for datagrams that prove nothing, by standing.
+    unproved: Rate<Standing>,
+    /// The same by source.
+    by_source: Rate<IpAddr>,
+    good: Timers<IpAddr>,
+    there: Timers<IpAddr>,
+}
+
+impl Default for Rates {
+    fn default() -> Self {
+        Self {
+            registrations: Rate::new(REGISTRATION_EVERY, REGISTRATIONS_SAVED),
+            requests: Rate::new(REQUEST_EVERY, REQUESTS_SAVED),
+            unproved: Rate::new(UNPROVED_EVERY, UNPROVED_SAVED),
+            by_source: Rate::new(UNPROVED_FROM_ONE_EVERY, UNPROVED_SAVED),
+            good: Timers::default(),
+            there: Timers::default(),
+        }
+    }
+}
+
+impl Rates {
+    /// Whether a node may register now.
+    pub(super) fn may_register(&mut self, now: Instant, node: NodeId) -> bool {
+        self.registrations.take(now, node) || defect!(RequestsUnlimited)
+    }
+
+    /// Whether a node may ask for a route now.
+    pub(super) fn may_ask(&mut self, now: Instant, node: NodeId) -> bool {
+        self.requests.take(now, node) || defect!(RequestsUnlimited)
+    }
+
+    /// Whether work may be done for a datagram that proves nothing yet.
+    pub(super) fn may_work(&mut self, now: Instant, from: IpAddr) -> bool {
+        if defect!(UnprovedUnlimited) {
+            return true;
+        }
+        let source = source_of(from);
+        let standing = self.standing(now, source);
+        // The source's own rate comes first: what it refuses takes nothing from others.
+        self.by_source.take(now, source) && self.unproved.take(now, standing)
+    }
+
+    fn standing(&mut self, now: Instant, source: IpAddr) -> Standing {
+        let holds = |sources: &mut Timers<IpAddr>| {
+            while sources.pop_due(now).is_some() {}
+            sources.contains(source)
+        };
+        if holds(&mut self.good) {
+            Standing::Good
+        } else if holds(&mut self.there) {
+            Standing::There
+        } else {
+            Standing::Stranger
+        }
+    }
+
+    /// An authentic message came from there.
+    pub(super) fn was_good(&mut self, now: Instant, from: IpAddr) {
+        let source = source_of(from);
+        // It is noted again only now and then: this is done for each message.
+        if self.good.at(source).is_none_or(|until| until < now + GOOD_SOURCE_KEPT / 2) {
+            keep(&mut self.good, source, now + GOOD_SOURCE_KEPT);
+        }
+    }
+
+    /// A challenge came back from there.
+    pub(super) fn is_there(&mut self, now: Instant, from: IpAddr) {
+        keep(&mut self.there, source_of(from), now + THERE_SOURCE_KEPT);
+    }
+
+    /// The largest of the tables.
+    pub(super) fn count(&self) -> usize {
+        let nodes = self.registrations.full.count().max(self.requests.full.count());
+        nodes.max(self.by_source.full.count()).max(self.good.count()).max(self.there.count())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn address(n: u32) -> IpAddr {
+        std::net::Ipv4Addr::from_bits(0x0a00_0000 + n).into()
+    }
+
+    /// How much work is done for this many datagrams, each from another address, at one instant.
+    fn from_many(rates: &mut Rates, now: Instant, many: std::ops::Range<u32>) -> usize {
+        many.filter(|n| rates.may_work(now, address(*n))).count()
+    }
+
+    #[test]
+    fn spoofed_addresses_take_the_strangers_part_and_leave_the_others_theirs() {
+        let mut rates = Rates::default();
+        let (good, there) = (address(1 << 20), address(1 << 21));
+        let mut now = Instant::from_millis(1_000);
+        rates.was_good(now, good);
+        rates.is_there(now, there);
+        let burst = usize::try_from(UNPROVED_SAVED.as_nanos() / UNPROVED_EVERY.as_nanos()).unwrap();
+        assert_eq!(from_many(&mut rates, now, 0..10_000), burst);
+        let mut work = 0;
+        for step in 0..100 {
+            now += Duration::from_millis(10);
+            work += from_many(&mut rates, now, step * 1_000..step * 1_000 + 500);
+            assert!(step % 10 != 0 || rates.may_work(now, good) && rates.may_work(now, there), "{step}");
+        }
+        assert_eq!(work, usize::try_from(Duration::from_secs(1).as_nanos() / UNPROVED_EVERY.as_nanos()).unwrap());
+        assert!(!rates.may_work(now, address(1 << 22)), "another stranger");
+        rates.is_there(now, address(1 << 22));
+        assert!(rates.may_work(now, address(1 << 22)), "it has returned the challenge");
+    }
+
+    #[test]
+    fn one_source_has_its_own_rate_and_takes_no_more_from_others() {
+        let mut rates = Rates::default();
+        let now = Instant::from_millis(1_000);
+        let one = (0..10_000).filter(|_| rates.may_work(now, address(1))).count();
+        assert_eq!(one, usize::try_from(UNPROVED_SAVED.as_nanos() / UNPROVED_FROM_ONE_EVERY.as_nanos()).unwrap());
+        assert!(rates.may_work(now, address(2)));
+    }
+
+    #[test]
+    fn a_node_has_a_rate_of_its_own_and_the_tables_have_a_limit() {
+        let mut rates = Rates::default();
+        let now = Instant::from_millis(1_000);
+        let [a, b] = [1, 2].map(|n| NodeId([n; 16]));
+        let asked = (0..10_000).filter(|_| rates.may_ask(now, a)).count();
+        let within = |saved: Duration, every: Duration| usize::try_from(saved.as_nanos() / every.as_nanos()).unwrap();
+        assert_eq!(asked, within(REQUESTS_SAVED, REQUEST_EVERY));
+        assert!(rates.may_ask(now, b) && rates.may_ask(now + REQUEST_EVERY, a));
+        let registered = (0..10_000).filter(|_| rates.may_register(now, a)).count();
+        assert_eq!(registered, within(REGISTRATIONS_SAVED, REGISTRATION_EVERY));
+        for n in 0..70_000_u32 {
+            rates.is_there(now, address(n));
+            rates.was_good(now, address(n));
+            let mut id = [0; 16];
+            id[..4].copy_from_slice(&n.to_be_bytes());
+            rates.may_ask(now, NodeId(id));
+        }
+        assert_eq!(rates.count(), MAX_KEYS);
+        assert_eq!(rates.standing(now + GOOD_SOURCE_KEPT, address(69_999)), Standing::Stranger, "nothing lasts");
+    }
+}
