@@ -1,7 +1,9 @@
 //! `cyphonic ca print --json`: the contents of a certificate file, for programs.
 
+use std::net::IpAddr;
 use std::path::Path;
 
+use cyphonic_core::tls;
 use serde::Serialize;
 
 use crate::ca;
@@ -16,6 +18,8 @@ struct Certificate {
     subject: String,
     /// The names in the certificate.
     names: Vec<String>,
+    /// The virtual addresses in the certificate: none, or one of each family.
+    virtual_addresses: Vec<IpAddr>,
     issuer: String,
     /// Hexadecimal.
     serial: String,
@@ -35,7 +39,11 @@ pub fn json(path: &Path) -> Result<String, Failure> {
         all.push(Certificate {
             authority: parsed.is_ca(),
             subject: parsed.subject().to_string(),
-            names: cyphonic_core::tls::names(&certificate).iter().map(ToString::to_string).collect(),
+            names: tls::names(&certificate).iter().map(ToString::to_string).collect(),
+            virtual_addresses: tls::addresses(&certificate)
+                .iter()
+                .flat_map(|both| [both.v4.into(), both.v6.into()])
+                .collect(),
             issuer: parsed.issuer().to_string(),
             serial: parsed.raw_serial_as_string(),
             from: parsed.validity().not_before.timestamp(),

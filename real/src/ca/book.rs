@@ -18,6 +18,8 @@ use crate::files;
 const LOCK_PATIENCE: Duration = Duration::from_secs(5);
 /// The pause between two attempts to get the lock.
 const LOCK_PAUSE: Duration = Duration::from_millis(10);
+/// How much of a file's end is read at one time: more than its longest line, of 17 + 21 + 254 bytes.
+const TAIL_BYTES: u64 = 512;
 
 /// A line of the files `issued` (the time is the certificate's end) and `revoked` (the time is that of the revocation).
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -90,14 +92,25 @@ pub(super) fn append(_lock: &Lock, path: &Path, entries: &[Entry]) -> Result<(),
     done.map_err(|error: std::io::Error| failed(path, &error))
 }
 
-/// Removes what follows the last whole line.
+/// Removes what follows the last whole line. It reads the end of the file only.
 fn repair(file: &mut File) -> std::io::Result<()> {
-    let mut text = Vec::new();
-    file.seek(SeekFrom::Start(0))?;
-    file.read_to_end(&mut text)?;
-    let whole = whole(&text).len();
-    if whole < text.len() {
-        file.set_len(u64::try_from(whole).unwrap_or(u64::MAX))?;
+    let len = file.metadata()?.len();
+    let mut end = len;
+    let mut piece = Vec::new();
+    while end > 0 {
+        let from = end.saturating_sub(TAIL_BYTES);
+        file.seek(SeekFrom::Start(from))?;
+        piece.clear();
+        Read::by_ref(file).take(end - from).read_to_end(&mut piece)?;
+        let kept = whole(&piece).len();
+        if kept > 0 {
+            end = from + u64::try_from(kept).unwrap_or(u64::MAX);
+            break;
+        }
+        end = from;
+    }
+    if end < len {
+        file.set_len(end)?;
     }
     Ok(())
 }
@@ -154,6 +167,27 @@ mod tests {
             append(&lock(folder.path()).unwrap(), &path, std::slice::from_ref(&next)).unwrap();
             assert_eq!(entries(&path).unwrap(), [first.clone(), next.clone()], "cut at {cut}");
         }
+    }
+
+    #[test]
+    fn a_new_line_costs_as_much_in_a_file_of_any_length() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("issued");
+        let many: Vec<_> = (0..1_000).map(|serial| entry(serial, "a.example")).collect();
+        append(&lock(folder.path()).unwrap(), &path, &many).unwrap();
+        for torn in [0, 1, TAIL_BYTES - 1, TAIL_BYTES, 3 * TAIL_BYTES] {
+            let mut file = OpenOptions::new().read(true).append(true).open(&path).unwrap();
+            let good = file.metadata().unwrap().len();
+            file.write_all(&vec![b'x'; usize::try_from(torn).unwrap()]).unwrap();
+            repair(&mut file).unwrap();
+            assert_eq!(file.metadata().unwrap().len(), good, "{torn} bytes without an end");
+            let read = file.stream_position().unwrap();
+            assert!(read + torn + 2 * TAIL_BYTES > good, "the beginning is not read: {read} of {good}");
+        }
+        assert_eq!(entries(&path).unwrap(), many);
+        std::fs::write(&path, "no end").unwrap();
+        append(&lock(folder.path()).unwrap(), &path, &many[..1]).unwrap();
+        assert_eq!(entries(&path).unwrap(), many[..1]);
     }
 
     #[test]

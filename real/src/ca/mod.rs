@@ -12,10 +12,13 @@
 //! NAME.pem, NAME.key    made by `issue`: copy both to NAME's machine and delete NAME.key here
 //! NAME.pem.~1~ …        what a renewal replaced
 //! ```
+//!
+//! The keys of root and intermediate authority may be sealed by a passphrase ([`seal_anew`]).
 
 mod book;
 mod lists;
 mod rotation;
+mod sealed;
 
 use std::collections::BTreeSet;
 use std::fmt::Write;
@@ -24,7 +27,7 @@ use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use cyphonic_core::name::Fqdn;
+use cyphonic_core::name::{Fqdn, Virtual};
 use cyphonic_core::pki::{Authority, PkiError, PublicKey, Subject, Validity};
 use cyphonic_core::tls;
 use rustls::pki_types::CertificateDer;
@@ -36,7 +39,9 @@ use crate::error::{Code, Failure};
 use crate::{files, names};
 use book::{Entry, Lock, append, lock};
 
+pub use lists::{Lacking, Published};
 pub use rotation::{Step, rotate};
+pub use sealed::{seal_anew, use_passphrase};
 
 const DAY: u64 = 86_400;
 /// How long the root and the intermediate authority last.
@@ -109,6 +114,9 @@ pub fn hex(bytes: &[u8]) -> Zeroizing<String> {
 
 fn seed(path: &Path) -> Result<Zeroizing<[u8; 32]>, Failure> {
     let text = files::read_secret(path)?;
+    if let Some(seed) = sealed::opened(&text, path)? {
+        return Ok(seed);
+    }
     let mut seed = Zeroizing::new([0; 32]);
     let digits = text.trim();
     let good = digits.len() == 64
@@ -146,8 +154,8 @@ fn make_authority(folder: &Path, zone: &Fqdn) -> Result<(), Failure> {
         tag: Some(hex(&*random::<4>()?).to_string()),
     };
     let (root_seed, seed) = (random::<32>()?, random::<32>()?);
-    files::write_secret(&folder.join("root.key"), &hex(&*root_seed))?;
-    files::write_secret(&folder.join("ca.key"), &hex(&*seed))?;
+    files::write_secret(&folder.join("root.key"), &sealed::written(&root_seed)?)?;
+    files::write_secret(&folder.join("ca.key"), &sealed::written(&seed)?)?;
     let span = validity(facts.not_before, facts.not_after)?;
     let root = Authority::root(&root_seed, &facts.title("root"), span).map_err(|error| pki(&error))?;
     let authority = root.intermediate(&seed, &facts.title("AS"), span).map_err(|error| pki(&error))?;
@@ -247,15 +255,23 @@ impl Ca {
         })
     }
 
+    /// Tells this CA from others, also of its zone: SHA-256 of its certificate.
+    pub fn id(&self) -> [u8; 32] {
+        let id = ring::digest::digest(&ring::digest::SHA256, self.authority.certificate());
+        *id.as_ref().first_chunk().expect("SHA-256 gives 32 bytes")
+    }
+
     /// The zone of all names.
     pub fn zone(&self) -> &Fqdn {
         &self.zone
     }
 
     /// Makes key and certificate for a name of the zone. Returns where both were written. With `renew` the old files
-    /// stay beside the new ones ([`files::write_secret`]), and the virtual addresses are those of the old one.
-    pub fn issue(&self, name: &Fqdn, days: u64, renew: bool) -> Result<(PathBuf, PathBuf), Failure> {
-        names::of_zone(name, &self.zone)?;
+    /// stay beside the new ones ([`files::write_secret`]), and the virtual addresses are those of the old one, if it
+    /// has any.
+    pub fn issue(&self, whom: impl Into<Subject>, days: u64, renew: bool) -> Result<(PathBuf, PathBuf), Failure> {
+        let whom = self.subject(whom)?;
+        let name = &whom.name;
         let (certificate, key) = (self.folder.join(format!("{name}.pem")), self.folder.join(format!("{name}.key")));
         let lock = lock(&self.folder)?;
         let there = [&certificate, &key].into_iter().find(|path| path.symlink_metadata().is_ok());
@@ -265,24 +281,23 @@ impl Ca {
             return Err(Failure::new(Code::Duplicate, what, remedy));
         }
         let (serial, span) = self.next(&lock, name, days)?;
-        let identity = self
-            .authority
-            .issue(subject(name, &certificate), &*random::<32>()?, serial, span)
-            .map_err(|error| pki(&error))?;
+        let identity =
+            self.authority.issue(whom.clone(), &*random::<32>()?, serial, span).map_err(|error| pki(&error))?;
         files::write_secret(&key, &key_pem(identity.key_pkcs8()))?;
         files::write_public(&certificate, &pem_of(&identity.chain))?;
         Ok((certificate, key))
     }
 
-    /// Makes another certificate for the key that is there, with the virtual addresses of the one before.
-    pub fn issue_again(&self, name: &Fqdn, days: u64) -> Result<(PathBuf, PathBuf), Failure> {
-        names::of_zone(name, &self.zone)?;
+    /// Makes another certificate for the key that is there, with the virtual addresses of the one before, if it has
+    /// any.
+    pub fn issue_again(&self, whom: impl Into<Subject>, days: u64) -> Result<(PathBuf, PathBuf), Failure> {
+        let whom = self.subject(whom)?;
+        let name = &whom.name;
         let (certificate, key) = (self.folder.join(format!("{name}.pem")), self.folder.join(format!("{name}.key")));
         let seed = files::ed25519_seed(&key)?;
         let lock = lock(&self.folder)?;
         let (serial, span) = self.next(&lock, name, days)?;
-        let identity =
-            self.authority.issue(subject(name, &certificate), &seed, serial, span).map_err(|error| pki(&error))?;
+        let identity = self.authority.issue(whom.clone(), &seed, serial, span).map_err(|error| pki(&error))?;
         files::write_public(&certificate, &pem_of(&identity.chain))?;
         Ok((certificate, key))
     }
@@ -300,6 +315,20 @@ impl Ca {
         let (serial, span) = self.next(&lock(&self.folder)?, &subject.name, days)?;
         let chain = self.authority.certify(subject, key, serial, span).map_err(|error| pki(&error))?;
         Ok(pem_of(&chain))
+    }
+
+    /// A name of the zone, with the virtual addresses in its certificate file, or else with those that were given.
+    fn subject(&self, whom: impl Into<Subject>) -> Result<Subject, Failure> {
+        let whom = whom.into();
+        names::of_zone(&whom.name, &self.zone)?;
+        Ok(Subject { addresses: self.addresses(&whom.name).or(whom.addresses), ..whom })
+    }
+
+    /// The virtual addresses in a name's certificate file; none if it has none, or if there is no file.
+    #[must_use]
+    pub fn addresses(&self, name: &Fqdn) -> Option<Virtual> {
+        let present = files::certificates(&self.folder.join(format!("{name}.pem"))).ok()?;
+        present.first().and_then(tls::addresses)
     }
 
     /// The end of the authority (since 1970), if a certificate of this many days would end later.
@@ -322,12 +351,6 @@ impl Ca {
     }
 }
 
-/// A name, with the virtual addresses in its present certificate file, if there is one that has any.
-fn subject(name: &Fqdn, certificate: &Path) -> Subject {
-    let present = files::certificates(certificate).unwrap_or_default();
-    Subject { name: name.clone(), addresses: present.first().and_then(tls::addresses) }
-}
-
 /// A private key (PKCS#8 DER) as PEM.
 pub fn key_pem(key: &[u8]) -> Zeroizing<String> {
     Zeroizing::new(pem::encode(&pem::Pem::new("PRIVATE KEY", key)))
@@ -344,15 +367,16 @@ pub fn print(path: &Path) -> Result<String, Failure> {
         let (_, parsed) = x509_parser::parse_x509_certificate(&certificate).map_err(|error| {
             Failure::new(Code::Identity, format!("{}: {error}", path.display()), "this file is damaged")
         })?;
-        let names: Vec<_> = cyphonic_core::tls::names(&certificate).iter().map(ToString::to_string).collect();
+        let names: Vec<_> = tls::names(&certificate).iter().map(ToString::to_string).collect();
         let kind = if parsed.is_ca() { "authority" } else { "certificate" };
         let left = parsed.validity().not_after.timestamp() - i64::try_from(now()).unwrap_or(i64::MAX);
         let days = left / i64::try_from(DAY).unwrap_or(i64::MAX);
         let _ = writeln!(
             text,
-            "{kind}  {}\n  names    {}\n  issuer   {}\n  serial   {}\n  from     {}\n  to       {} ({days} days from now)\n  sha-256  {}",
+            "{kind}  {}\n  names    {}\n  virtual  {}\n  issuer   {}\n  serial   {}\n  from     {}\n  to       {} ({days} days from now)\n  sha-256  {}",
             parsed.subject(),
             if names.is_empty() { "-".to_owned() } else { names.join(", ") },
+            tls::addresses(&certificate).map_or_else(|| "-".to_owned(), |both| format!("{}, {}", both.v4, both.v6)),
             parsed.issuer(),
             parsed.raw_serial_as_string(),
             parsed.validity().not_before,

@@ -74,6 +74,10 @@ pub fn rotate(folder: &Path, step: Step, force: bool) -> Result<String, Failure>
                 let what = format!("{}: there is no next CA", folder.display());
                 return Err(refused(what, "`cyphonic ca rotate` makes it"));
             }
+            // Keys that cannot be read, for want of their passphrase, must not be found out halfway.
+            if folder.join("ca.toml").exists() {
+                Ca::open(folder)?;
+            }
             // What is there already was moved by a try that was interrupted, and ca.toml moves last.
             super::make_folder(&old).map_err(|error| failed(&old, &error))?;
             let move_all = |from: &Path, to: &Path| {

@@ -47,7 +47,8 @@ pub(super) fn run(command: BackupCommands) -> Result<(), Failure> {
         }
         BackupCommands::Restore { file, database, skip } => {
             let done = SqliteStore::restore(&file, &database, skip, drive::since_epoch())?;
-            print(&format!("{}: restored, {} devices; nodes log in anew\n", database.display(), done.devices));
+            let count = if done.devices == 1 { "1 device".to_owned() } else { format!("{} devices", done.devices) };
+            print(&format!("{}: restored, {count}; nodes log in anew\n", database.display()));
             if let Some(replaced) = done.replaced {
                 print(&format!("what was there is {}; its addresses stay given\n", replaced.display()));
             } else {

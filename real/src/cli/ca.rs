@@ -1,22 +1,54 @@
 //! `ca`: an authority in a folder.
 
 use std::io::Write as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use clap::{Args, Subcommand};
 use cyphonic_core::name::Fqdn;
+use cyphonic_core::pki::Subject;
+use cyphonic_core::store::Store;
+use ipnet::{Ipv4Net, Ipv6Net};
 
 use super::{device, print};
 use crate::error::Failure;
-use crate::{ca, files, inspect, names};
+use crate::settings::Parsed;
+use crate::store::{SqliteStore, store_failure};
+use crate::{ca, drive, files, inspect, names, run};
 
 #[derive(Args)]
 pub(super) struct CaArgs {
     /// The authority's folder.
     #[arg(long, global = true, default_value = "pki", env = "CYPHONIC_CA")]
     dir: PathBuf,
+    /// A file with the passphrase of the CA's keys, readable by its owner only. Needed if they are sealed.
+    #[arg(long, global = true, env = "CYPHONIC_CA_PASSPHRASE_FILE")]
+    passphrase_file: Option<PathBuf>,
     #[command(subcommand)]
     command: CaCommands,
+}
+
+/// Where devices get their virtual addresses from.
+#[derive(Args)]
+struct Places {
+    /// The database of AS and NMS: each device gets its virtual addresses from there, and they are in its certificate.
+    #[arg(long, env = "CYPHONIC_DATABASE")]
+    database: Option<PathBuf>,
+    /// With --database: the setting `overlay-v4` of AS and NMS, if they have one.
+    #[arg(long, requires = "database", env = "CYPHONIC_OVERLAY_V4")]
+    overlay_v4: Option<Parsed<Ipv4Net>>,
+    /// With --database: the setting `overlay-v6` of AS and NMS, if they have one.
+    #[arg(long, requires = "database", env = "CYPHONIC_OVERLAY_V6")]
+    overlay_v6: Option<Parsed<Ipv6Net>>,
+}
+
+impl Places {
+    /// The database with its path, if one is given.
+    fn open(&self) -> Result<Option<(&Path, SqliteStore)>, Failure> {
+        let Some(path) = &self.database else { return Ok(None) };
+        let range = run::range(self.overlay_v4.as_ref(), self.overlay_v6.as_ref())?;
+        Ok(Some((path, SqliteStore::open(path, range)?)))
+    }
 }
 
 #[derive(Subcommand)]
@@ -41,6 +73,8 @@ enum CaCommands {
         /// With --renew: only the certificate is new. Sessions of a daemon that gets it stand.
         #[arg(long, requires = "renew")]
         keep_key: bool,
+        #[command(flatten)]
+        places: Places,
     },
     /// Roll the CA over, in three steps: make the next CA, let it sign, end the one before. Both are trusted meanwhile.
     Rotate {
@@ -63,6 +97,15 @@ enum CaCommands {
         #[arg(long, env = "CYPHONIC_DATABASE")]
         database: Option<PathBuf>,
     },
+    /// Seal the CA's keys by a passphrase, by another one, or no more.
+    Passphrase {
+        /// A file with the new passphrase, readable by its owner only.
+        #[arg(long, required_unless_present = "none")]
+        new_file: Option<PathBuf>,
+        /// Write the keys unsealed.
+        #[arg(long, conflicts_with = "new_file")]
+        none: bool,
+    },
     /// Print the contents of a certificate file.
     Print {
         /// The file (PEM). Default: the root certificate.
@@ -74,12 +117,13 @@ enum CaCommands {
 }
 
 pub(super) fn run(args: &CaArgs) -> Result<(), Failure> {
+    args.passphrase_file.as_deref().map(ca::use_passphrase).transpose()?;
     match &args.command {
         CaCommands::Init { zone } => {
             ca::init(&args.dir, zone)?;
             print(&format!("made {}; give root.pem to everybody, keep the keys\n", args.dir.display()));
         }
-        CaCommands::Issue { names, days, renew, keep_key } => {
+        CaCommands::Issue { names, days, renew, keep_key, places } => {
             let ca = ca::Ca::open(&args.dir)?;
             // All names are checked before anything is written.
             names.iter().try_for_each(|name| names::of_zone(name, ca.zone()))?;
@@ -91,9 +135,11 @@ pub(super) fn run(args: &CaArgs) -> Result<(), Failure> {
                 );
                 let _ = std::io::stderr().write_all(note.as_bytes());
             }
+            let database = places.open()?;
             for name in names {
+                let whom = subject(&ca, name, *days, database.as_ref())?;
                 let (certificate, key) =
-                    if *keep_key { ca.issue_again(name, *days)? } else { ca.issue(name, *days, *renew)? };
+                    if *keep_key { ca.issue_again(whom, *days)? } else { ca.issue(whom, *days, *renew)? };
                 print(&format!("{}\n{}\n", certificate.display(), key.display()));
             }
         }
@@ -113,6 +159,12 @@ pub(super) fn run(args: &CaArgs) -> Result<(), Failure> {
                 print(&format!("{}: {}", database.display(), device::told(name, was)));
             }
         }
+        CaCommands::Passphrase { new_file, .. } => {
+            let how = if new_file.is_some() { "sealed" } else { "not sealed" };
+            for key in ca::seal_anew(&args.dir, new_file.as_deref())? {
+                print(&format!("{}: {how}\n", key.display()));
+            }
+        }
         CaCommands::Print { file, json } => {
             let root = args.dir.join("root.pem");
             let file = file.as_ref().unwrap_or(&root);
@@ -120,4 +172,31 @@ pub(super) fn run(args: &CaArgs) -> Result<(), Failure> {
         }
     }
     Ok(())
+}
+
+/// A name, with its virtual addresses if it is a device's and a database is given. A name that has addresses in its
+/// certificate keeps those. The database learns how long the certificate counts.
+fn subject(ca: &ca::Ca, name: &Fqdn, days: u64, database: Option<&(&Path, SqliteStore)>) -> Result<Subject, Failure> {
+    if names::of_device(name, Some(ca.zone())).is_err() {
+        return Ok(name.into());
+    }
+    let present = ca.addresses(name);
+    let Some((path, store)) = database else {
+        if present.is_none() {
+            let note = format!(
+                "note: no virtual addresses are in the certificate of {name}: until it is renewed over the network, \
+                 peers believe the NMS about them; --database gives it addresses\n"
+            );
+            let _ = std::io::stderr().write_all(note.as_bytes());
+        }
+        return Ok(name.into());
+    };
+    let fail = |error| store_failure(path, &error);
+    let addresses = match present {
+        Some(present) => present,
+        None => store.allocate(name).map_err(fail)?,
+    };
+    let until = drive::since_epoch() + Duration::from_secs(days.saturating_mul(86_400));
+    store.note_certificate(name, until).map_err(fail)?;
+    Ok(Subject { name: name.clone(), addresses: Some(addresses) })
 }

@@ -156,6 +156,14 @@ fn overlay(
     Ok((overlay, range))
 }
 
+/// The range from which virtual addresses come, by the settings `overlay-v4` and `overlay-v6`.
+///
+/// # Errors
+/// [`Code::Config`] if one of them is too long, too short, or no network.
+pub fn range(v4: Option<&Parsed<Ipv4Net>>, v6: Option<&Parsed<Ipv6Net>>) -> Result<VirtualRange, Failure> {
+    overlay(zone(None), v4, v6).map(|(_, range)| range)
+}
+
 /// The addresses of a setting, in the form of [`unmapped`].
 fn places(list: List<SocketAddr>) -> Vec<SocketAddr> {
     list.0.into_iter().map(unmapped).collect()

@@ -1,7 +1,7 @@
 //! Events of roles as log lines.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::PathBuf;
 
 use cyphonic_core::event::{DropReason, Event};
 use cyphonic_core::name::Party;
@@ -10,8 +10,19 @@ use cyphonic_scenarios::log::{Entry, What};
 use crate::drive;
 use crate::error::Failure;
 
-use super::kept_open::KeptOpen;
+use super::kept_open::{KeptOpen, Limit};
 use super::metrics::Page;
+
+/// The event log of some settings, and how long it may get.
+macro_rules! event_log {
+    ($settings:ident) => {
+        $settings
+            .event_log
+            .clone()
+            .map(|path| (path, $crate::run::kept_open::Limit::of($settings.event_log_bytes, $settings.event_log_files)))
+    };
+}
+pub(super) use event_log;
 
 /// Writes events to the log, and counts drops.
 pub(super) struct Report {
@@ -21,15 +32,16 @@ pub(super) struct Report {
     events: Option<EventLog>,
 }
 
-/// The log of the setting `event-log`. Unlike the other log it is complete, and can be compared with a simulated one.
+/// The log of the setting `event-log`. Unlike the other log no
+/// line is left out, so it can be compared with a simulated one. It is rotated by its size.
 struct EventLog {
     host: String,
     file: KeptOpen,
 }
 
 impl EventLog {
-    fn open(host: &Party, path: &Path) -> Result<Self, Failure> {
-        Ok(Self { host: host.to_string(), file: KeptOpen::open(path, "event-log")? })
+    fn open(host: &Party, (path, limit): (PathBuf, Limit)) -> Result<Self, Failure> {
+        Ok(Self { host: host.to_string(), file: KeptOpen::open(&path, "event-log")?.limited(limit) })
     }
 
     fn write(&mut self, event: &Event) {
@@ -41,8 +53,8 @@ impl EventLog {
 
 impl Report {
     /// The report of this role. Its event log goes to a file if a setting names one.
-    pub(super) fn new(host: &Party, event_log: Option<&Path>) -> Result<Self, Failure> {
-        let events = event_log.map(|path| EventLog::open(host, path)).transpose()?;
+    pub(super) fn new(host: &Party, event_log: Option<(PathBuf, Limit)>) -> Result<Self, Failure> {
+        let events = event_log.map(|log| EventLog::open(host, log)).transpose()?;
         Ok(Self { drops: BTreeMap::new(), counts: BTreeMap::new(), events })
     }
 

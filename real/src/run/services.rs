@@ -26,7 +26,7 @@ use super::kept_open::KeptOpen;
 use super::metrics::{self, Page, Traffic};
 use super::own::{Own, Renewal};
 use super::privileges::{self, Later};
-use super::report::Report;
+use super::report::{Report, event_log};
 use super::rules::RulesFile;
 use super::trust::{self, Source, Trust};
 use super::{
@@ -306,6 +306,10 @@ async fn door(quic: &QuicConfig, listen: &[IpAddr], port: u16) -> Result<DoorCon
     })
 }
 
+fn days(number: u64) -> Duration {
+    Duration::from_secs(number.saturating_mul(86_400))
+}
+
 /// Listens by TCP, if nodes are served by it.
 fn tcp(door: Option<&DoorConfig>, listen: &[IpAddr], port: u16) -> Result<Streams, Failure> {
     if door.is_some() { Streams::listen(listen, port) } else { Ok(Streams::outgoing()) }
@@ -313,7 +317,7 @@ fn tcp(door: Option<&DoorConfig>, listen: &[IpAddr], port: u16) -> Result<Stream
 
 /// Runs the AS until it is stopped.
 pub async fn auth(settings: AuthSettings) -> Result<(), Failure> {
-    let report = Report::new(&Party::As, settings.event_log.as_deref())?;
+    let report = Report::new(&Party::As, event_log!(settings))?;
     let event_log = settings.event_log.clone();
     let zone = zone(settings.zone);
     let name = named(settings.name, "as", &zone)?;
@@ -331,8 +335,10 @@ pub async fn auth(settings: AuthSettings) -> Result<(), Failure> {
     let nms = places(required::<AuthSettings, _>(settings.nms, "nms")?);
     let database = required::<AuthSettings, _>(settings.database, "database")?;
     let (listen, port) = (addresses(settings.listen), settings.port.unwrap_or(PORT));
-    let store = Arc::new(SqliteStore::serving(&database, range)?);
+    let free_after = settings.free_after.map(days);
+    let store = Arc::new(SqliteStore::serving(&database, range)?.freeing_after(free_after));
     prepared.later.extend(of_database(&database));
+    settings.ca_passphrase_file.as_deref().map(crate::ca::use_passphrase).transpose()?;
     if let Some(folder) = settings.ca {
         prepared.later.extend(of_authority(&folder));
         let desk = Desk::new(&folder, SqliteStore::open(&database, range)?, &quic.roots, &quic.identity)?;
@@ -361,7 +367,7 @@ pub async fn auth(settings: AuthSettings) -> Result<(), Failure> {
 
 /// Runs the NMS until it is stopped.
 pub async fn nms(settings: NmsSettings) -> Result<(), Failure> {
-    let report = Report::new(&Party::Nms, settings.event_log.as_deref())?;
+    let report = Report::new(&Party::Nms, event_log!(settings))?;
     let event_log = settings.event_log.clone();
     let zone = zone(settings.zone);
     let name = named(settings.name, "nms", &zone)?;
@@ -405,7 +411,7 @@ pub async fn nms(settings: NmsSettings) -> Result<(), Failure> {
         conventional_port,
         addresses,
         rules,
-        store: Arc::new(SqliteStore::serving(&database, range)?),
+        store: Arc::new(SqliteStore::serving(&database, range)?.freeing_after(settings.free_after.map(days))),
         relay,
         policy,
         grants: settings.grants.unwrap_or(true).then_some(GRANT_TIME),
@@ -424,7 +430,7 @@ pub async fn nms(settings: NmsSettings) -> Result<(), Failure> {
 
 /// Runs the TRS until it is stopped.
 pub async fn trs(settings: TrsSettings) -> Result<(), Failure> {
-    let report = Report::new(&Party::Trs, settings.event_log.as_deref())?;
+    let report = Report::new(&Party::Trs, event_log!(settings))?;
     let event_log = settings.event_log.clone();
     let zone = zone(settings.zone);
     let name = named(settings.name, "trs", &zone)?;

@@ -1,7 +1,6 @@
 //! The daemon's trust anchors while it runs: the files of roots and of revoked certificates, read again when they
 //! change. Where the AS gives the list out, it is fetched into the file.
 
-use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -13,7 +12,8 @@ use tokio::sync::mpsc;
 
 use super::privileges::Later;
 use crate::error::{Code, Failure};
-use crate::files::{Stamp, stamp};
+use crate::files::{Stamp, Told, TrustFiles};
+use crate::signup::Revoked;
 use crate::{files, signup, tasks};
 
 /// How often the files are checked. A session with a revoked certificate ends within this time and a moment more after
@@ -35,48 +35,42 @@ pub(super) struct Trust {
     source: Option<Source>,
 }
 
+/// Most names that are told at one time. The role ends the access of each, and packets wait meanwhile.
+const TOLD_AT_ONCE: usize = 256;
+
 /// The files of roots and of revoked certificates, and their stamps when reading began.
 pub(super) struct Files {
-    roots: PathBuf,
-    crl: Option<PathBuf>,
-    /// None until both were read to the end.
-    read: Option<[Stamp; 2]>,
+    files: TrustFiles,
+    /// None until all were read to the end.
+    read: Option<[Stamp; 3]>,
 }
 
 impl Files {
     /// Call this before the files are first read. A change in between is then read again.
     pub(super) fn new(roots: PathBuf, crl: Option<PathBuf>) -> Self {
-        let mut files = Self { roots, crl, read: None };
-        files.read = Some(files.stamps());
-        files
+        let files = TrustFiles::new(roots, crl);
+        let read = Some(files.stamps());
+        Self { files, read }
     }
 
     pub(super) fn roots(&self) -> &Path {
-        &self.roots
+        self.files.roots()
     }
 
     pub(super) fn crl(&self) -> Option<&Path> {
-        self.crl.as_deref()
+        self.files.crl()
     }
 
-    fn stamps(&self) -> [Stamp; 2] {
-        [stamp(&self.roots), self.crl.as_deref().and_then(stamp)]
+    /// The stamps of the files, if they have changed since they were read, or if `forced`.
+    fn due(&self, forced: bool) -> Option<[Stamp; 3]> {
+        let stamps = self.files.stamps();
+        (forced || Some(stamps) != self.read).then_some(stamps)
     }
 
-    /// Reads both files by `read` if they have changed since, or if `forced`. After a failure the next call reads
-    /// again, even if nothing has changed, because the system may have failed: no descriptor, or no memory.
-    fn read_again(
-        &mut self,
-        forced: bool,
-        read: impl FnOnce(&Path, Option<&Path>) -> Result<Roots, Failure>,
-    ) -> Option<Result<Roots, Failure>> {
-        let stamps = Some(self.stamps());
-        if !forced && stamps == self.read {
-            return None;
-        }
-        let roots = read(&self.roots, self.crl.as_deref());
-        self.read = stamps.filter(|_| roots.is_ok());
-        Some(roots)
+    /// The files of these stamps were read, or could not be. After a failure they are due again, even if nothing has
+    /// changed, because the system may have failed: no descriptor, or no memory.
+    fn were_read(&mut self, stamps: [Stamp; 3], good: bool) {
+        self.read = good.then_some(stamps);
     }
 }
 
@@ -102,50 +96,82 @@ impl Source {
         }
     }
 
-    /// Keeps the file up to date. Reports each newly revoked certificate's name.
+    /// Keeps the files up to date. Reports each newly revoked certificate's name.
     async fn follow<R>(
         self,
-        roots: PathBuf,
+        files: TrustFiles,
         own: Option<PathBuf>,
         tell: mpsc::Sender<R>,
         revoked: Option<fn(Vec<Fqdn>) -> R>,
     ) {
         let mut last = None;
-        let mut known = BTreeSet::new();
+        let mut told = Told::default();
         loop {
-            let chain = chain(own.as_deref());
-            // A list that does not count must not keep a better one away. The new one is signed itself.
-            let trusted = files::roots(&roots, Some(&self.crl), &chain).or_else(|_| files::roots(&roots, None, &chain));
-            let fetched = match trusted {
-                Ok(trusted) => signup::list(&self.place, &self.name, &trusted).await,
-                Err(error) => Err(error),
-            };
-            let done = match fetched {
-                Ok(fetched) => {
-                    let new: Vec<_> = fetched.names.difference(&known).map(|(name, _)| name.clone()).collect();
-                    if let Some(wrap) = revoked.filter(|_| !new.is_empty())
-                        && tell.send(wrap(new)).await.is_err()
+            let done = self.fetch(&files, own.as_deref(), &mut told).await;
+            let trouble = done.as_ref().err().map(ToString::to_string);
+            match done {
+                Ok(new) => {
+                    if let Some(wrap) = revoked
+                        && tell_all(&tell, wrap, new).await.is_err()
                     {
                         return;
                     }
-                    known = fetched.names;
-                    files::renew_list(&roots, &self.crl, &chain, &fetched.list)
                 }
-                Err(error) => Err(error),
-            };
-            let trouble = done.as_ref().err().map(ToString::to_string);
-            match &done {
-                Ok(true) => tracing::info!(from = %self.place, "a newer list of revoked certificates was fetched"),
                 Err(error) if trouble != last => {
                     tracing::warn!(%error, remedy = error.remedy(), from = %self.place, "the list of revoked certificates \
                         could not be fetched; the one before stays");
                 }
-                Ok(false) | Err(_) => {}
+                Err(_) => {}
             }
             last = trouble;
             tokio::time::sleep(FETCH).await;
         }
     }
+
+    /// Fetches what is new, and writes it into the files. Gives the names that were not told yet.
+    async fn fetch(&self, files: &TrustFiles, own: Option<&Path>, told: &mut Told) -> Result<Vec<Fqdn>, Failure> {
+        let chain = chain(own);
+        let (known, shown, crl) = (files.clone(), chain.clone(), self.crl.clone());
+        let (trusted, have) = beside(move || {
+            // A list that does not count must not keep a better one away. The new one is signed itself.
+            let trusted = known.read(&shown).or_else(|_| files::roots(known.roots(), None, &shown))?;
+            Ok((trusted, if crl.exists() { known.have(&shown) } else { Vec::new() }))
+        })
+        .await?;
+        let (names, is_new) = match signup::list(&self.place, &self.name, &trusted, have).await? {
+            Revoked::Same => return Ok(Vec::new()),
+            Revoked::Whole { list, names } => {
+                let files = files.clone();
+                (names, beside(move || files.take_whole(&chain, &list)).await?)
+            }
+            Revoked::Since { lists, names } => {
+                let files = files.clone();
+                let names = beside(move || files.take_delta(&chain, &lists, &names).map(|()| names)).await?;
+                (names, true)
+            }
+        };
+        if is_new {
+            tracing::info!(from = %self.place, "a newer list of revoked certificates was fetched");
+        }
+        Ok(told.new_of(names))
+    }
+}
+
+/// Does work on files beside the role, whose packets must not wait.
+async fn beside<T: Send + 'static>(work: impl FnOnce() -> Result<T, Failure> + Send + 'static) -> Result<T, Failure> {
+    tokio::task::spawn_blocking(work).await.map_err(Failure::other)?
+}
+
+/// Tells the role names of revoked certificates, some at a time.
+async fn tell_all<R>(
+    tell: &mpsc::Sender<R>,
+    wrap: fn(Vec<Fqdn>) -> R,
+    names: Vec<Fqdn>,
+) -> Result<(), mpsc::error::SendError<R>> {
+    for some in names.chunks(TOLD_AT_ONCE) {
+        tell.send(wrap(some.to_vec())).await?;
+    }
+    Ok(())
 }
 
 /// The certificates in this file as they are now.
@@ -160,7 +186,7 @@ impl Trust {
 
     /// The files that are read or written again.
     pub(super) fn later(&self) -> Vec<Later> {
-        let files = [&self.files.roots].into_iter().chain(&self.files.crl).map(|path| Later::read(path));
+        let files = [self.files.roots()].into_iter().chain(self.files.crl()).map(Later::read);
         let fetched = self.source.iter().map(|source| Later::beside(&source.crl));
         files.chain(fetched).collect()
     }
@@ -175,19 +201,23 @@ impl Trust {
     ) -> Result<(), Failure> {
         let mut hangup = signal(SignalKind::hangup()).map_err(Failure::other)?;
         if let Some(source) = self.source.clone() {
-            let fetches = source.follow(self.files.roots.clone(), self.own.clone(), tell.clone(), revoked);
+            let fetches = source.follow(self.files.files.clone(), self.own.clone(), tell.clone(), revoked);
             tasks::forever("fetches the list of revoked certificates", fetches);
         }
         tasks::forever("reads roots and revoked certificates again", async move {
             let mut said: Option<(String, Instant)> = None;
-            let mut known = BTreeSet::new();
+            let mut told = Told::default();
             let mut is_new = self.files.read.is_some();
             loop {
                 if let (Some(wrap), Some(crl), true) = (revoked, self.files.crl(), std::mem::take(&mut is_new)) {
-                    let names = files::revoked_names(crl);
-                    let new: Vec<_> = names.difference(&known).map(|(name, _)| name.clone()).collect();
-                    known = names;
-                    if !new.is_empty() && tell.send(wrap(new)).await.is_err() {
+                    let (crl, mut known) = (crl.to_owned(), std::mem::take(&mut told));
+                    let read = beside(move || {
+                        let new = known.new_in(&crl);
+                        Ok((known, new))
+                    });
+                    let Ok((known, new)) = read.await else { return };
+                    told = known;
+                    if tell_all(&tell, wrap, new).await.is_err() {
                         return;
                     }
                 }
@@ -195,17 +225,19 @@ impl Trust {
                     () = tokio::time::sleep(LOOK) => false,
                     _ = hangup.recv() => true,
                 };
-                match self.files.read_again(forced, |roots, crl| files::roots(roots, crl, &chain(self.own.as_deref())))
-                {
-                    None => {}
-                    Some(Ok(roots)) => {
+                let Some(stamps) = self.files.due(forced) else { continue };
+                let (files, own) = (self.files.files.clone(), self.own.clone());
+                let read = beside(move || files.read(&chain(own.as_deref()))).await;
+                self.files.were_read(stamps, read.is_ok());
+                match read {
+                    Ok(roots) => {
                         (said, is_new) = (None, true);
                         tracing::info!("roots and revoked certificates were read again");
                         if tell.send(wrap(roots)).await.is_err() {
                             return;
                         }
                     }
-                    Some(Err(error)) => {
+                    Err(error) => {
                         let words = error.to_string();
                         if said.as_ref().is_none_or(|(known, at)| *known != words || at.elapsed() >= SAY) {
                             let remedy = error.remedy();
@@ -222,8 +254,15 @@ impl Trust {
 
 #[cfg(test)]
 mod tests {
+    use std::net::Ipv4Addr;
+
+    use cyphonic_core::store::VirtualRange;
+    use cyphonic_core::tls::Environment;
+
     use super::*;
     use crate::ca::{self, Ca};
+    use crate::drive::Wall;
+    use crate::store::SqliteStore;
 
     #[test]
     fn a_list_of_revoked_certificates_that_could_not_be_read_once_is_read_when_it_can_be() {
@@ -232,17 +271,120 @@ mod tests {
         let ca = Ca::open(folder.path()).unwrap();
         let name: Fqdn = "a.example".parse().unwrap();
         ca.issue(&name, 30, false).unwrap();
-        let good = |roots: &Path, crl: Option<&Path>| files::roots(roots, crl, &[]);
-        let bad = |_: &Path, _: Option<&Path>| Err(Failure::other("too many open files"));
         let mut files = Files::new(folder.path().join("root.pem"), Some(folder.path().join("crl.pem")));
-        assert!(files.read_again(false, good).is_none(), "nothing has changed");
+        assert!(files.due(false).is_none(), "nothing has changed");
         ca.revoke(&name).unwrap();
         for _ in 0..3 {
-            assert!(files.read_again(false, bad).unwrap().is_err(), "it is tried again and again");
+            let stamps = files.due(false).expect("it is tried again and again");
+            files.were_read(stamps, false);
         }
-        assert!(files.read_again(false, good).unwrap().is_ok(), "although the file is as it was at the failure");
-        assert!(files.read_again(false, good).is_none());
-        assert!(files.read_again(true, bad).unwrap().is_err(), "SIGHUP, and the file has not changed");
-        assert!(files.read_again(false, good).unwrap().is_ok());
+        let stamps = files.due(false).expect("although the file is as it was at the failure");
+        let good = files.files.read(&[]).is_ok();
+        files.were_read(stamps, good);
+        assert!(files.due(false).is_none());
+        let stamps = files.due(true).expect("SIGHUP, and the file has not changed");
+        files.were_read(stamps, false);
+        assert!(files.due(false).is_some());
+    }
+
+    fn name(text: &str) -> Fqdn {
+        text.parse().unwrap()
+    }
+
+    /// Adds certificates that were never made to those that were taken back.
+    fn revoke_many(pki: &Path, many: std::ops::Range<u32>) {
+        use std::io::Write;
+        let mut lines = Vec::new();
+        for n in many {
+            writeln!(lines, "{:016x} 1700000000 n{n}.example", u64::from(n) << 20 | 1).unwrap();
+        }
+        let mut file = std::fs::OpenOptions::new().create(true).append(true).open(pki.join("revoked")).unwrap();
+        file.write_all(&lines).unwrap();
+    }
+
+    #[test]
+    fn two_hundred_thousand_revocations_are_fetched_once_and_then_what_is_new() {
+        let folder = tempfile::tempdir().unwrap();
+        let (pki, node) = (folder.path().join("pki"), folder.path().join("node"));
+        ca::init(&pki, &name("example")).unwrap();
+        std::fs::create_dir(&node).unwrap();
+        let issue = |who: &str| Ca::open(&pki).unwrap().issue(&name(who), 30, false).unwrap();
+        let revoke = |who: &str| Ca::open(&pki).unwrap().revoke(&name(who)).unwrap();
+        let [(certificate, key), (own, _), (b, _), (c, _), (d, _)] =
+            ["as.example", "a.example", "b.example", "c.example", "d.example"].map(issue);
+        let [roots, crl] = ["root.pem", "crl.pem"].map(|file| node.join(file));
+        std::fs::copy(pki.join("root.pem"), &roots).unwrap();
+        std::fs::copy(pki.join("crl.pem"), &crl).unwrap();
+        revoke_many(&pki, 0..200_000);
+        revoke("b.example");
+
+        let credentials = files::credentials(&name("as.example"), &certificate, &key, &roots, None).unwrap();
+        let open = || SqliteStore::serving(&folder.path().join("a.db"), VirtualRange::default()).unwrap();
+        let desk = signup::Desk::new(&pki, open(), &credentials.roots, &credentials.identity).unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let port = runtime.block_on(async { desk.open(&[Ipv4Addr::LOCALHOST.into()], 0).unwrap().port() });
+        let trust = TrustFiles::new(roots, Some(crl.clone()));
+        let as_name = name("as.example");
+        let source = Source::new(Some(format!("127.0.0.1:{port}")), Some(&crl), &as_name).unwrap().unwrap();
+        let mut told = Told::default();
+        let mut fetch = || {
+            let begun = Instant::now();
+            let new = runtime.block_on(source.fetch(&trust, Some(&own), &mut told)).unwrap();
+            (new, begun.elapsed())
+        };
+        let env = || Environment {
+            provider: std::sync::Arc::new(rustls::crypto::ring::default_provider()),
+            clock: std::sync::Arc::new(Wall),
+            key_log: None,
+        };
+        // Whether the node takes these certificates, and how long it took to find out.
+        let trusts = |of: &Path| {
+            let begun = Instant::now();
+            let judge = trust.read(&chain(Some(&own))).unwrap().judge(&env()).unwrap();
+            (judge.check(&chain(Some(of))).is_ok(), begun.elapsed())
+        };
+
+        let (new, whole) = fetch();
+        assert_eq!(new.len(), 200_001);
+        let (is_good, first) = trusts(&b);
+        assert!(!is_good && trusts(&c).0 && trusts(&d).0);
+        assert_eq!(fetch().0, [], "there is nothing new");
+        let before = files::stamp(&crl);
+        revoke("c.example");
+        let (new, one) = fetch();
+        assert_eq!(new, [name("c.example")]);
+        assert_eq!(files::stamp(&crl), before, "the whole list stays as it is");
+        let (is_good, later) = trusts(&c);
+        assert!(!is_good && !trusts(&b).0 && trusts(&d).0);
+        println!("fetched {whole:?}, read {first:?}; one more: fetched {one:?}, read {later:?}");
+        // Optimised as little as a test is, on a busy machine.
+        assert!(first < Duration::from_secs(3) && later < Duration::from_millis(100), "{first:?}, {later:?}");
+
+        // A daemon that starts now has read both. A delta of an earlier list has no effect.
+        let restarted = TrustFiles::new(trust.roots().to_owned(), Some(crl.clone()));
+        assert_eq!(restarted.have(&chain(Some(&own))), trust.have(&chain(Some(&own))));
+        revoke_many(&pki, 300_000..305_000);
+        revoke("d.example");
+        let (new, _) = fetch();
+        assert_eq!(new.len(), 5_001, "too many for a delta");
+        assert_ne!(files::stamp(&crl), before);
+        assert!([&b, &c, &d].iter().all(|of| !trusts(of).0));
+        assert_eq!(fetch().0, []);
+    }
+
+    #[test]
+    fn a_revocation_is_told_once_whatever_file_names_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let crl = folder.path().join("crl.pem");
+        let delta = folder.path().join("crl.pem.delta");
+        let (a, b, c) = (name("a.example"), name("b.example"), name("c.example"));
+        std::fs::write(&crl, files::lines([(&a, 1), (&b, 2)])).unwrap();
+        let mut told = Told::default();
+        assert_eq!(told.new_in(&crl), [a.clone(), b.clone()]);
+        assert_eq!(told.new_in(&crl), []);
+        std::fs::write(&delta, files::lines([(&b, 2), (&c, 3)])).unwrap();
+        assert_eq!(told.new_in(&crl), std::slice::from_ref(&c));
+        std::fs::write(&crl, files::lines([(&a, 1), (&b, 2), (&c, 3), (&a, 4)])).unwrap();
+        assert_eq!(told.new_in(&crl), [a], "another certificate of the name");
     }
 }

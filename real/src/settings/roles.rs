@@ -46,6 +46,11 @@ macro_rules! settings {
                 /// Write every signaling message (name, length, never a secret), registration and tunnel to this file,
                 /// one JSON object a line. Optional.
                 event_log: PathBuf = "\"events.jsonl\"",
+                /// When that file has so many bytes, it is renamed to `events.jsonl.1`, and a new one begins. 0: never.
+                /// Default: 67108864 (64 MiB).
+                event_log_bytes: u64 = "67108864",
+                /// How many renamed files are kept; the oldest is removed. Default: 4.
+                event_log_files: u16 = "4",
                 /// The endpoint of Prometheus: IP:PORT, on this machine's loopback. Optional.
                 metrics: Parsed<SocketAddr> = "\"127.0.0.1:9464\"",
                 /// What to log: error, warn, info, debug, trace, or a filter as `cyphonic=debug`. Default: "info".
@@ -203,12 +208,18 @@ settings! {
         /// The authority's folder, without root.key. With it the AS gives invited devices their first certificate
         /// (`cyphonic device invite`, `cyphonic signup`). Optional.
         ca: PathBuf = "\"pki\"",
+        /// A file with the passphrase of the authority's keys, readable by its owner only. Needed if they are sealed
+        /// (`cyphonic ca passphrase`).
+        ca_passphrase_file: PathBuf = "\"passphrase\"",
         /// The TCP port of that. Default: 4433.
         signup_port: u16 = "4433",
         /// The range of virtual IPv4 addresses. Default: 198.18.0.0/16.
         overlay_v4: Parsed<Ipv4Net> = "\"198.18.0.0/16\"",
         /// The range of virtual IPv6 addresses, a /64. Default: 2001:db8:c::/64.
         overlay_v6: Parsed<Ipv6Net> = "\"2001:db8:c::/64\"",
+        /// After how many days the virtual addresses of a removed device may go to a new name, once no others are left
+        /// and its last certificate has ended; the same at the NMS. Default: 365.
+        free_after: u64 = "365",
     }
 }
 
@@ -267,6 +278,9 @@ settings! {
         overlay_v4: Parsed<Ipv4Net> = "\"198.18.0.0/16\"",
         /// The range of virtual IPv6 addresses, a /64. Default: 2001:db8:c::/64.
         overlay_v6: Parsed<Ipv6Net> = "\"2001:db8:c::/64\"",
+        /// After how many days the virtual addresses of a removed device may go to a new name, once no others are left
+        /// and its last certificate has ended; the same at the AS. Default: 365.
+        free_after: u64 = "365",
     }
 }
 

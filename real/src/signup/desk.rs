@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use bytes::Bytes;
 use cyphonic_core::name::{Fqdn, NodeId, Virtual};
 use cyphonic_core::pki::{PublicKey, Subject};
 use cyphonic_core::store::{Store, StoreError};
@@ -14,16 +15,18 @@ use rustls::pki_types::CertificateDer;
 use tokio::net::{TcpListener, TcpStream};
 use x509_parser::prelude::{FromDer, X509CertificationRequest};
 
-use super::{ALPN, Ask, CertificateRequest, Channel, LINE_BYTES, PATIENCE, Reply, environment};
-use crate::ca::{self, Ca};
+use super::{ALPN, Ask, CertificateRequest, Channel, LINE_BYTES, LIST_PATIENCE, PATIENCE, Reply, environment};
+use crate::ca::{self, Ca, Lacking, Published};
 use crate::error::{Code, Failure};
-use crate::files::{self, Stamp};
+use crate::files::{self, Have, Stamp};
 use crate::seats::{Seat, Seats};
 use crate::store::{Invitation, SqliteStore};
 use crate::{drive, names, tasks};
 
 /// Most connections at one time. Each may hold a TLS session and a certificate request.
 const SEATS: usize = 64;
+/// A name gets one certificate by renewals in this time. Daemons renew every sixty days.
+const RENEWAL_EVERY: Duration = Duration::from_secs(86_400);
 /// Most connections from one source at one time: several devices may be behind one NAT.
 const SEATS_FROM_ONE: usize = 8;
 
@@ -35,6 +38,8 @@ pub struct Desk {
     tls: Mutex<(Option<[Stamp; 3]>, Arc<rustls::ServerConfig>)>,
     /// The AS's name, and the files of its certificate, key and roots.
     follows: Option<(Fqdn, [PathBuf; 3])>,
+    /// The revocations when they were read last.
+    given: Mutex<Option<Arc<Given>>>,
 }
 
 impl Desk {
@@ -44,7 +49,7 @@ impl Desk {
         let tls = tls::server_config(&environment(), roots, identity, ClientAuth::Optional, ALPN);
         Ca::open(folder)?;
         let tls = Mutex::new((None, Arc::new(tls.map_err(Failure::other)?)));
-        Ok(Self { folder: folder.to_owned(), store, tls, follows: None })
+        Ok(Self { folder: folder.to_owned(), store, tls, follows: None, given: Mutex::default() })
     }
 
     /// Takes the AS's certificate, key and roots from these files, as they are when a client comes.
@@ -96,7 +101,7 @@ impl Desk {
             let desk = self.clone();
             tokio::spawn(async move {
                 tokio::select! {
-                    done = tokio::time::timeout(PATIENCE, desk.serve(tcp, &seat)) => match done {
+                    done = tokio::time::timeout(LIST_PATIENCE, desk.serve(tcp, &seat)) => match done {
                         Ok(Ok(Some(name))) => tracing::info!(%name, %from, "signed up"),
                         Ok(Ok(None)) => tracing::debug!(%from, "the list of revoked certificates was given out"),
                         Ok(Err(error)) if error.code == Code::Unreachable => {
@@ -115,20 +120,11 @@ impl Desk {
     async fn serve(self: Arc<Self>, tcp: TcpStream, seat: &Seat) -> Result<Option<Fqdn>, Failure> {
         let tls = TlsChannel::server(self.tls()).map_err(Channel::broken)?;
         let mut channel = Channel { tls, tcp };
-        let line = channel.line(LINE_BYTES).await?;
-        if let Ok(Ask::List { .. }) = serde_json::from_slice(&line) {
-            let reply = match (
-                std::fs::read_to_string(self.folder.join("crl.pem")),
-                Ca::open(&self.folder).and_then(|ca| ca.revoked()),
-            ) {
-                (Ok(list), Ok(names)) => {
-                    let names = names.into_iter().map(|(name, since)| (name.to_string(), since)).collect();
-                    Reply::List { list, names }
-                }
-                (Err(error), _) => Reply::Unavailable(format!("crl.pem: {error}")),
-                (_, Err(error)) => Reply::Unavailable(error.to_string()),
-            };
-            channel.send(&reply).await?;
+        let line = tokio::time::timeout(PATIENCE, channel.line(LINE_BYTES)).await;
+        let line = line.map_err(|_| Channel::broken("no request in time"))??;
+        if let Ok(Ask::List { have, .. }) = serde_json::from_slice(&line) {
+            let reply = tokio::task::spawn_blocking(move || self.revocations(&have)).await.map_err(Failure::other)?;
+            channel.send_bytes(&reply?).await?;
             return channel.end().await.map(|()| None);
         }
         let shown = channel.tls.peer_certificate().cloned();
@@ -149,6 +145,35 @@ impl Desk {
             .await?;
         channel.end().await?;
         done.map(|(name, _)| Some(name))
+    }
+
+    /// What is revoked, as it is now.
+    fn published(&self) -> Result<Arc<Given>, Failure> {
+        let stamps: Vec<Stamp> = Ca::files_of_lists(&self.folder).iter().map(|file| files::stamp(file)).collect();
+        let mut given = self.given.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(given) = given.as_ref().filter(|given| given.stamps == stamps) {
+            return Ok(given.clone());
+        }
+        let lists = Ca::open(&self.folder)?.published()?;
+        let names = lists.names().map(|(name, since)| (name.to_string(), since)).collect();
+        let whole = line(&Reply::List { list: lists.whole.clone(), names })?;
+        Ok(given.insert(Arc::new(Given { stamps, lists, whole })).clone())
+    }
+
+    /// The answer to a client that has this much of the revocations.
+    fn revocations(&self, have: &[Have]) -> Result<Bytes, Failure> {
+        let given = match self.published() {
+            Ok(given) => given,
+            Err(error) => return line(&Reply::Unavailable(error.to_string())),
+        };
+        match given.lists.lacking(have)? {
+            Lacking::Whole => Ok(given.whole.clone()),
+            Lacking::Nothing => line(&Reply::Same),
+            Lacking::Since(lists, names) => {
+                let names = names.into_iter().map(|(name, since)| (name.to_string(), since)).collect();
+                line(&Reply::Since { lists, names })
+            }
+        }
     }
 
     /// The name and its new certificate. `shown` is the client's certificate as TLS has verified it.
@@ -184,11 +209,13 @@ impl Desk {
             Err(error) => Err(failed(&error)),
         };
         let known = judge(self.store.invitation(name, token, &key.0, now))?;
-        refuse_outlived(&self.store, ca, name)?;
+        self.refuse_outlived(name)?;
         if let Some(chain) = known {
             return Ok(chain);
         }
-        let chain = ca.certify(self.subject(name, None)?, key, ca::LEAF_DAYS)?;
+        let subject = self.subject(name, None)?;
+        self.note(name)?;
+        let chain = ca.certify(subject, key, ca::LEAF_DAYS)?;
         // The invitation is used up last, so that it stays valid if anything before fails.
         let used = judge(self.store.take_invitation(name, token, &key.0, &chain, now))?;
         Ok(used.unwrap_or(chain))
@@ -201,7 +228,7 @@ impl Desk {
         if !tls::names(shown).contains(name) {
             return Err(refuse("the certificate is another's"));
         }
-        if ca.has_revoked(shown)? {
+        if self.published()?.lists.has_revoked(shown)? {
             return Err(refuse("the certificate was revoked"));
         }
         if tls::public_key(shown) != Some(key.0.to_vec()) {
@@ -209,15 +236,52 @@ impl Desk {
                 "a renewal is for the same key; another one takes an invitation, or `cyphonic ca issue`",
             ));
         }
-        if names::of_device(name, Some(ca.zone())).is_err() {
+        let is_service = names::of_device(name, Some(ca.zone())).is_err();
+        if is_service {
             names::of_zone(name, ca.zone()).map_err(|failure| refuse(&failure.to_string()))?;
-            return ca.certify_again(name.into(), key, ca::LEAF_DAYS);
+        } else {
+            let device = self.store.device(NodeId::of(name)).map_err(|error| failed(&error))?;
+            if !device.is_some_and(|device| device.certificate_login) {
+                return Err(refuse("there is no device of that name that may log in by certificate"));
+            }
         }
-        let device = self.store.device(NodeId::of(name)).map_err(|error| failed(&error))?;
-        if !device.is_some_and(|device| device.certificate_login) {
-            return Err(refuse("there is no device of that name that may log in by certificate"));
+        if let Some(chain) = self.renewed_today(ca, name, key)? {
+            return Ok(chain);
         }
-        ca.certify_again(self.subject(name, tls::addresses(shown))?, key, ca::LEAF_DAYS)
+        let chain = if is_service {
+            ca.certify_again(name.into(), key, ca::LEAF_DAYS)?
+        } else {
+            let subject = self.subject(name, tls::addresses(shown))?;
+            self.note(name)?;
+            ca.certify_again(subject, key, ca::LEAF_DAYS)?
+        };
+        let noted = self.store.note_renewal(name, &key.0, &ca.id(), (&chain, drive::since_epoch()));
+        noted.map_err(|error| failed(&error))?;
+        Ok(chain)
+    }
+
+    /// The certificate of the last renewal, if that was within [`RENEWAL_EVERY`] and counts still. So a name has few
+    /// certificates at one time, and a list that takes them back has few entries, however often a device asks.
+    fn renewed_today(&self, ca: &Ca, name: &Fqdn, key: PublicKey) -> Result<Option<String>, Failure> {
+        let since = drive::since_epoch().saturating_sub(RENEWAL_EVERY);
+        let chain = self.store.renewed(name, &key.0, &ca.id(), since).map_err(|error| failed(&error))?;
+        let Some(chain) = chain else { return Ok(None) };
+        let certificate = pem::parse(&chain).map_err(Failure::other)?.into_contents().into();
+        Ok((!self.published()?.lists.has_revoked(&certificate)?).then_some(chain))
+    }
+
+    /// Notes that the virtual addresses of a name are about to be in a certificate.
+    fn note(&self, name: &Fqdn) -> Result<(), Failure> {
+        let until = drive::since_epoch() + Duration::from_secs(ca::LEAF_DAYS * 86_400);
+        self.store.note_certificate(name, until).map_err(|error| failed(&error))
+    }
+
+    /// Refuses an invitation that is older than a revocation of its name: the operator may have revoked the certificate
+    /// and forgotten the invitation.
+    fn refuse_outlived(&self, name: &Fqdn) -> Result<(), Failure> {
+        let made = self.store.invited_at(name).map_err(|error| failed(&error))?.unwrap_or_default().as_secs();
+        let revoked = self.published()?.lists.has_since(name, made);
+        if revoked { Err(refuse("the name was revoked after this invitation was made")) } else { Ok(()) }
     }
 
     /// A device with its virtual addresses: those of its present certificate, or else those of the database.
@@ -230,12 +294,19 @@ impl Desk {
     }
 }
 
-/// Refuses an invitation that is older than a revocation of its name: the operator may have revoked the certificate
-/// and forgotten the invitation.
-fn refuse_outlived(store: &SqliteStore, ca: &Ca, name: &Fqdn) -> Result<(), Failure> {
-    let made = store.invited_at(name).map_err(|error| failed(&error))?.unwrap_or_default().as_secs();
-    let revoked = ca.revoked()?.into_iter().any(|(revoked, since)| revoked == *name && since > made);
-    if revoked { Err(refuse("the name was revoked after this invitation was made")) } else { Ok(()) }
+/// The revocations as the desk gives them out, read once and when they change.
+struct Given {
+    stamps: Vec<Stamp>,
+    lists: Published,
+    /// The line of the whole answer, which all clients share.
+    whole: Bytes,
+}
+
+/// A reply as a line.
+fn line(reply: &Reply) -> Result<Bytes, Failure> {
+    let mut text = serde_json::to_vec(reply).map_err(Failure::other)?;
+    text.push(b'\n');
+    Ok(text.into())
 }
 
 fn refuse(what: &str) -> Failure {

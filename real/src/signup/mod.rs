@@ -44,20 +44,24 @@ pub use desk::Desk;
 
 use crate::drive::{self, Wall};
 use crate::error::{Code, Failure};
-use crate::files::Ends;
+use crate::files::{Ends, Have};
 use crate::{ca, files, names};
 
 /// The default port.
 pub const PORT: u16 = 4433;
 /// The application protocol (ALPN) of both ends.
 const ALPN: &[u8] = b"cyphonic-signup";
-/// The longest request, and the longest answer: a list of some hundred thousand certificates.
+/// The longest request, and the longest answer: a list of half a million certificates.
 const LINE_BYTES: usize = 16 * 1024;
-const LIST_BYTES: usize = 8 << 20;
+const LIST_BYTES: usize = 64 << 20;
+/// The longest certificate, and how long it may take.
+const LINE: (usize, Duration) = (LINE_BYTES, PATIENCE);
 /// The part of an answer that is encrypted at once, bytes.
 const PIECE_BYTES: usize = 16 * 1024;
 /// How long a sign-up may take once there is a connection.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// The same for a list, which may be of many megabytes. It is fetched whole once, and then what is new.
+const LIST_PATIENCE: Duration = Duration::from_secs(60);
 /// How long one address of the AS may take to answer before the next is tried.
 const ATTEMPT: Duration = Duration::from_secs(3);
 
@@ -65,8 +69,13 @@ const ATTEMPT: Duration = Duration::from_secs(3);
 #[derive(Deserialize, Serialize)]
 #[serde(untagged)]
 enum Ask {
-    /// The list of revoked certificates; the word is "revoked".
-    List { list: String },
+    /// The list of revoked certificates; the word is "revoked". `have`: what is there of it. An AS of 0.1.0 gives the
+    /// whole list nevertheless.
+    List {
+        list: String,
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        have: Vec<Have>,
+    },
     /// A certificate.
     Certificate(CertificateRequest),
 }
@@ -87,6 +96,10 @@ enum Reply {
     Certificate(String),
     /// The list of revoked certificates (PEM), with the names, and since when.
     List { list: String, names: Vec<(String, u64)> },
+    /// What was revoked since the list that the client has: delta lists (PEM) and the names.
+    Since { lists: String, names: Vec<(String, u64)> },
+    /// The client has all.
+    Same,
     /// Why the request is refused.
     Refused(String),
     /// There is a device of that name already.
@@ -119,6 +132,10 @@ impl Channel {
     async fn send(&mut self, line: &impl Serialize) -> Result<(), Failure> {
         let mut text = serde_json::to_vec(line).map_err(Failure::other)?;
         text.push(b'\n');
+        self.send_bytes(&text).await
+    }
+
+    async fn send_bytes(&mut self, text: &[u8]) -> Result<(), Failure> {
         for piece in text.chunks(PIECE_BYTES) {
             self.tls.send(piece);
             self.flush().await?;
@@ -131,11 +148,13 @@ impl Channel {
         let mut line = Vec::new();
         loop {
             self.flush().await?;
+            let known = line.len();
             while let Some(piece) = self.tls.read() {
                 line.extend_from_slice(&piece);
             }
-            if let Some(end) = line.iter().position(|&byte| byte == b'\n') {
-                line.truncate(end);
+            // What was there before has no end.
+            if let Some(end) = line[known..].iter().position(|&byte| byte == b'\n') {
+                line.truncate(known + end);
                 return Ok(line);
             }
             if line.len() > most {
@@ -208,37 +227,53 @@ fn since(time: UnixTime) -> Duration {
 }
 
 /// The revocations of the AS.
-pub struct Revoked {
-    /// The list of certificates (PEM).
-    pub list: String,
-    /// The names, and since when they are revoked (seconds since 1970).
-    pub names: BTreeSet<(Fqdn, u64)>,
+pub enum Revoked {
+    /// All of them.
+    Whole {
+        /// The list of certificates (PEM).
+        list: String,
+        /// The names, and since when they are revoked (seconds since 1970).
+        names: BTreeSet<(Fqdn, u64)>,
+    },
+    /// Those since the list that is there.
+    Since {
+        /// Delta lists (PEM).
+        lists: String,
+        /// As above.
+        names: BTreeSet<(Fqdn, u64)>,
+    },
+    /// There is nothing new.
+    Same,
 }
 
-/// Fetches the revocations of the AS. `place` is HOST:PORT of its `signup-port`.
-pub async fn list(place: &str, as_name: &Fqdn, roots: &Roots) -> Result<Revoked, Failure> {
+/// Fetches the revocations of the AS that are not in what is there. `place` is HOST:PORT of its `signup-port`.
+pub async fn list(place: &str, as_name: &Fqdn, roots: &Roots, have: Vec<Have>) -> Result<Revoked, Failure> {
     let places = tokio::time::timeout(PATIENCE, tokio::net::lookup_host(place)).await;
     let places = places.map_err(|_| Channel::broken(format!("{place}: no answer of the DNS in time")))?;
     let places: Vec<_> = places.map_err(|error| Channel::broken(format!("{place}: {error}")))?.collect();
-    let ask = Ask::List { list: "revoked".to_owned() };
-    match exchange(&places, as_name, roots, None, &ask, LIST_BYTES).await? {
-        Reply::List { list, names } => {
-            let names = names.into_iter().filter_map(|(name, since)| Some((name.parse().ok()?, since))).collect();
-            Ok(Revoked { list, names })
-        }
+    let ask = Ask::List { list: "revoked".to_owned(), have };
+    let reply = exchange(&places, as_name, roots, None, &ask, (LIST_BYTES, LIST_PATIENCE)).await?;
+    let read = |names: Vec<(String, u64)>| {
+        names.into_iter().filter_map(|(name, since)| Some((name.parse().ok()?, since))).collect()
+    };
+    match reply {
+        Reply::List { list, names } => Ok(Revoked::Whole { list, names: read(names) }),
+        Reply::Since { lists, names } => Ok(Revoked::Since { lists, names: read(names) }),
+        Reply::Same => Ok(Revoked::Same),
         Reply::Unavailable(why) => Err(Channel::broken(why)),
         _ => Err(Channel::broken("it answers something else")),
     }
 }
 
-/// Sends one request to the AS and reads its answer of at most this many bytes. `identity` is shown, if there is one.
+/// Sends one request to the AS and reads its answer of at most this many bytes, for at most this time. `identity` is
+/// shown, if there is one.
 async fn exchange(
     places: &[SocketAddr],
     as_name: &Fqdn,
     roots: &Roots,
     identity: Option<&Identity>,
     ask: &Ask,
-    most: usize,
+    (most, patience): (usize, Duration),
 ) -> Result<Reply, Failure> {
     let tls = tls::client_config(&environment(), roots, identity, ALPN).map_err(Failure::other)?;
     let tls = TlsChannel::client(Arc::new(tls), as_name).map_err(Channel::broken)?;
@@ -248,8 +283,9 @@ async fn exchange(
         channel.send(ask).await?;
         channel.line(most).await
     };
-    let line = tokio::time::timeout(PATIENCE, exchange).await.map_err(|_| Channel::broken("no answer in time"))??;
-    serde_json::from_slice(&line).map_err(Channel::broken)
+    let line = tokio::time::timeout(patience, exchange).await.map_err(|_| Channel::broken("no answer in time"))??;
+    let reply = tokio::task::spawn_blocking(move || serde_json::from_slice(&line)).await;
+    reply.map_err(Failure::other)?.map_err(Channel::broken)
 }
 
 /// A connection to the first of these addresses that accepts one.
@@ -341,7 +377,7 @@ impl Applicant {
         let request = pki::request(&self.name, &*files::ed25519_seed(&key)?).map_err(Failure::other)?;
         let request = pem::encode(&pem::Pem::new("CERTIFICATE REQUEST", request));
         let ask = Ask::Certificate(CertificateRequest { name: self.name.to_string(), token, request });
-        let reply = exchange(&self.places, &self.as_name, &roots, identity.as_ref(), &ask, LINE_BYTES).await?;
+        let reply = exchange(&self.places, &self.as_name, &roots, identity.as_ref(), &ask, LINE).await?;
         let chain = self.judge(reply)?;
         files::write_derived(&new, &chain)?;
         // Whether all of it fits, before anybody relies on it.
@@ -380,7 +416,7 @@ impl Applicant {
                 let remedy = "try again in a while: the invitation still counts; the AS's log says what is wrong";
                 Err(Failure::new(Code::Unreachable, format!("the AS cannot do it now: {why}"), remedy))
             }
-            Reply::List { .. } => Err(Channel::broken("it answers something else")),
+            Reply::List { .. } | Reply::Since { .. } | Reply::Same => Err(Channel::broken("it answers something else")),
         }
     }
 }
@@ -475,6 +511,10 @@ mod tests {
             let other = "UPDATE addresses SET v4 = x'C6124D07' WHERE name = 'c.example'";
             assert_eq!(holder.execute(other, []).unwrap(), 1);
             renew("c.example", "8").sign_up().await.unwrap();
+            assert_eq!(serials(" c.example"), 2, "one renewal a day makes a certificate");
+            holder.execute("UPDATE renewals SET made = made - 90000", []).unwrap();
+            renew("c.example", "8").sign_up().await.unwrap();
+            assert_eq!(serials(" c.example"), 3);
             let good = files::credentials(&name("c.example"), &certificate, &key, &roots, None).unwrap();
             assert_eq!(addresses(&good.identity), given);
             std::fs::rename(&certificate, certificate.with_file_name("x.example.pem")).unwrap();
@@ -491,7 +531,7 @@ mod tests {
             let places = [([127, 0, 0, 1], port).into()];
             let (as_name, shown) = (name("as.example"), Some(&good.identity));
             for shown in [None, shown] {
-                let reply = exchange(&places, &as_name, &credentials.roots, shown, &ask, LINE_BYTES).await.unwrap();
+                let reply = exchange(&places, &as_name, &credentials.roots, shown, &ask, LINE).await.unwrap();
                 assert!(matches!(reply, Reply::Refused(_)), "another's name");
             }
             std::fs::rename(certificate.with_file_name("x.example.pem"), &certificate).unwrap();
@@ -518,7 +558,7 @@ mod tests {
                     pki::request(&name("nms.example"), &[9; 32]).unwrap(),
                 )),
             });
-            let reply = exchange(&places, &as_name, &credentials.roots, None, &ask, LINE_BYTES).await.unwrap();
+            let reply = exchange(&places, &as_name, &credentials.roots, None, &ask, LINE).await.unwrap();
             assert!(matches!(&reply, Reply::Refused(why) if why.contains("the name of a service")));
             assert_eq!(invited("nms.example", "n", "12").sign_up().await.unwrap_err().code, Code::Usage);
 
@@ -528,17 +568,19 @@ mod tests {
                 idle.push(TcpStream::connect(places[0]).await.unwrap());
             }
             let place = format!("127.0.0.1:{port}");
-            let list = super::list(&place, &name("as.example"), &credentials.roots).await.unwrap();
-            assert_eq!(list.list, std::fs::read_to_string(pki.join("crl.pem")).unwrap());
-            assert!(list.names.iter().all(|(whose, _)| *whose == name("c.example")));
+            let as_name = name("as.example");
+            let fetch = |have| super::list(&place, &as_name, &credentials.roots, have);
+            let Revoked::Whole { list, names } = fetch(Vec::new()).await.unwrap() else { panic!("all of them") };
+            assert_eq!(list, std::fs::read_to_string(pki.join("crl.pem")).unwrap());
+            assert!(names.iter().all(|(whose, _)| *whose == name("c.example")));
 
             ca::init(&folder.path().join("other"), &name("example")).unwrap();
             let stranger = Applicant { roots: folder.path().join("other/root.pem"), ..invited("d.example", "d", "9") };
             assert_eq!(stranger.sign_up().await.unwrap_err().code, Code::Identity, "another CA");
             assert_eq!(Ca::open(&pki).unwrap().revoke(&name("a.example")).unwrap().1, 2, "it can be revoked");
-            let revoked = super::list(&place, &name("as.example"), &credentials.roots).await.unwrap();
-            assert_ne!(revoked.list, list.list);
-            assert!(revoked.names.iter().any(|(whose, _)| *whose == name("a.example")));
+            let Revoked::Whole { list: longer, names } = fetch(Vec::new()).await.unwrap() else { panic!("all") };
+            assert_ne!(longer, list);
+            assert!(names.iter().any(|(whose, _)| *whose == name("a.example")));
         });
     }
 }

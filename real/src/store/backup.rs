@@ -15,6 +15,7 @@ use cyphonic_core::epoch::LAST_OF_CLOCKS;
 use cyphonic_core::name::NodeId;
 use rusqlite::{Connection, OpenFlags, Transaction, params};
 
+use super::schema::MIGRATIONS;
 use super::{SqliteStore, failure, protect, store_failure};
 use crate::error::{Code, Failure};
 use crate::files;
@@ -46,33 +47,19 @@ impl SqliteStore {
     /// Puts a copy in the place of the database. What was there stays beside it, and its addresses stay given. Without
     /// it, `skip` pairs of addresses are left out, because they may have been given since the copy was made.
     pub fn restore(copy: &Path, path: &Path, skip: u32, now: Duration) -> Result<Restored, Failure> {
-        let flags = OpenFlags::SQLITE_OPEN_READ_ONLY;
-        let source = Connection::open_with_flags(copy, flags).map_err(|error| failure(copy, &error))?;
-        let verdict: String =
-            source.query_row("PRAGMA quick_check(1)", [], |row| row.get(0)).map_err(|error| failure(copy, &error))?;
-        if verdict != "ok" {
-            let what = format!("{}: the copy is damaged: {verdict}", copy.display());
-            return Err(Failure::new(Code::Database, what, "use another copy"));
-        }
+        let source = judged(copy)?;
         let replaced = path.exists().then(|| set_free(path)).transpose()?;
         let fresh = files::name_of_copy(&path.with_extension("restored"), 1);
         let _ = std::fs::remove_file(&fresh);
         protect(&fresh)?;
         let written = source.execute("VACUUM INTO ?1", params![fresh.to_string_lossy()]);
-        written.map_err(|error| failure(&fresh, &error))?;
-        let store = Self::existing(&fresh)?;
-        if replaced.is_some() {
-            let attached = store.lock().execute("ATTACH DATABASE ?1 AS old", params![path.to_string_lossy()]);
-            attached.map_err(|error| failure(path, &error))?;
-        }
-        let leapt = store.write(|transaction| leap(transaction, replaced.is_some(), skip, now));
-        let left_out = leapt.map_err(|error| store_failure(&fresh, &error))?;
-        let devices = store.devices().map_err(|error| store_failure(&fresh, &error))?.len();
-        if replaced.is_some() {
-            store.lock().execute("DETACH DATABASE old", []).map_err(|error| failure(path, &error))?;
-        }
-        drop(store);
-        make_one_file(&fresh)?;
+        let done = written
+            .map_err(|error| failure(&fresh, &error))
+            .and_then(|_| Self::prepared(&fresh, path, replaced.is_some(), skip, now));
+        // What was begun goes, and what is there stays.
+        let (devices, left_out) = done.inspect_err(|_| {
+            let _ = std::fs::remove_file(&fresh);
+        })?;
         if let Some(beside) = &replaced {
             std::fs::rename(path, beside).map_err(|error| moved(path, &error))?;
         }
@@ -86,6 +73,53 @@ impl SqliteStore {
         files::sync_folder(path).map_err(|error| moved(path, &error))?;
         Ok(Restored { replaced, devices, left_out })
     }
+
+    /// Makes a copy ready to take the database's place. Gives how many devices are in it, and how many pairs of
+    /// addresses were left out.
+    fn prepared(fresh: &Path, path: &Path, has_old: bool, skip: u32, now: Duration) -> Result<(usize, u32), Failure> {
+        let store = Self::existing(fresh)?;
+        if has_old {
+            let attached = store.lock().execute("ATTACH DATABASE ?1 AS old", params![path.to_string_lossy()]);
+            attached.map_err(|error| failure(path, &error))?;
+        }
+        let leapt = store.write(|transaction| leap(transaction, has_old, skip, now));
+        let left_out = leapt.map_err(|error| store_failure(fresh, &error))?;
+        let devices = store.devices().map_err(|error| store_failure(fresh, &error))?.len();
+        if has_old {
+            store.lock().execute("DETACH DATABASE old", []).map_err(|error| failure(path, &error))?;
+        }
+        drop(store);
+        make_one_file(fresh)?;
+        Ok((devices, left_out))
+    }
+}
+
+/// Opens a copy, if it is a whole one of a database of AS and NMS, and not of a newer program's.
+fn judged(copy: &Path) -> Result<Connection, Failure> {
+    if !copy.is_file() {
+        let what = format!("{}: there is no such file", copy.display());
+        return Err(Failure::new(Code::Usage, what, "give a file that `cyphonic backup save` wrote"));
+    }
+    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY;
+    let fail = |error: rusqlite::Error| failure(copy, &error);
+    let source = Connection::open_with_flags(copy, flags).map_err(fail)?;
+    let verdict: String = source.query_row("PRAGMA quick_check(1)", [], |row| row.get(0)).map_err(fail)?;
+    if verdict != "ok" {
+        let what = format!("{}: the copy is damaged: {verdict}", copy.display());
+        return Err(Failure::new(Code::Database, what, "use another copy"));
+    }
+    let version: i64 = source.pragma_query_value(None, "user_version", |row| row.get(0)).map_err(fail)?;
+    if usize::try_from(version).is_ok_and(|version| version > MIGRATIONS.len()) {
+        let what = format!("{}: the copy has version {version}, newer than this program", copy.display());
+        return Err(Failure::new(Code::Database, what, "restore it with the newer cyphonic that wrote it"));
+    }
+    let sql = "SELECT count(*) FROM sqlite_schema WHERE type = 'table' AND name IN ('devices', 'addresses', 'epochs')";
+    let tables: i64 = source.query_row(sql, [], |row| row.get(0)).map_err(fail)?;
+    if version < 1 || tables < 3 {
+        let what = format!("{}: this is a database, but not one of AS and NMS", copy.display());
+        return Err(Failure::new(Code::Database, what, "give a file that `cyphonic backup save` wrote"));
+    }
+    Ok(source)
 }
 
 fn moved(path: &Path, error: &std::io::Error) -> Failure {
@@ -131,9 +165,18 @@ fn leap(transaction: &Transaction<'_>, has_old: bool, skip: u32, now: Duration) 
     transaction.execute("DELETE FROM common_keys", [])?;
     transaction.execute("DELETE FROM invitations", [])?;
     if has_old {
-        let sql =
-            "INSERT OR IGNORE INTO addresses (name, v4, v6) SELECT name, v4, v6 FROM old.addresses ORDER BY rowid";
+        // The replaced database knows better whose a pair is.
+        let sql = "DELETE FROM addresses WHERE v4 IN (SELECT v4 FROM old.addresses)
+                   OR v6 IN (SELECT v6 FROM old.addresses) OR name IN (SELECT name FROM old.addresses)";
         transaction.execute(sql, [])?;
+        let sql = "SELECT count(*) FROM pragma_table_info('addresses', 'old') WHERE name = 'removed'";
+        let has_ends = transaction.query_row(sql, [], |row| row.get::<_, i64>(0))? > 0;
+        let ends = if has_ends { "removed, until" } else { "NULL, 0" };
+        let sql = format!(
+            "INSERT INTO addresses (name, v4, v6, removed, until)
+             SELECT name, v4, v6, {ends} FROM old.addresses ORDER BY rowid"
+        );
+        transaction.execute(&sql, [])?;
         let sql = "INSERT INTO epochs (node, epoch) SELECT node, epoch FROM old.epochs WHERE true
                    ON CONFLICT (node) DO UPDATE SET epoch = max(epoch, excluded.epoch)";
         transaction.execute(sql, [])?;

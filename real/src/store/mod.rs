@@ -4,10 +4,11 @@
 //! returns (WAL, synchronous). So a crash of a process or the machine undoes nothing that was reported, above all no
 //! address and no epoch. Only the owner can read the file and its companions.
 
+mod addresses;
 mod backup;
 mod schema;
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::IpAddr;
 use std::num::NonZeroU32;
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
@@ -21,7 +22,8 @@ use cyphonic_core::store::{Device, PasswordHash, Store, StoreError, VirtualRange
 use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension, Row, Transaction, TransactionBehavior, params};
 
 use crate::error::{Code, Failure};
-use crate::files;
+use crate::{drive, files};
+use addresses::addresses_of;
 
 /// How long a command, or a daemon that starts, waits for another process's transaction. All transactions are short, so
 /// a longer wait means that a program holds the file.
@@ -70,6 +72,8 @@ pub struct Evicted {
 pub struct SqliteStore {
     path: PathBuf,
     range: VirtualRange,
+    /// How long the pair of a removed name is kept.
+    free_after: Duration,
     connection: Mutex<Connection>,
     /// The last failure, when it was logged, and how often it has occurred since.
     failures: Mutex<Option<(Option<ErrorCode>, Instant, u64)>>,
@@ -119,7 +123,8 @@ impl SqliteStore {
             }
         })?;
         let connection = Mutex::new(connection);
-        Ok(Self { path: path.to_owned(), range, connection, failures: Mutex::new(None) })
+        let free_after = addresses::FREE_AFTER;
+        Ok(Self { path: path.to_owned(), range, free_after, connection, failures: Mutex::new(None) })
     }
 
     /// Brings an existing file up to date. What it was stays beside it. Epochs that shut their names out go, and with
@@ -284,6 +289,7 @@ impl SqliteStore {
                     params![NodeId::of(name).0, name.as_str()],
                 )?;
                 begin_anew(transaction, NodeId::of(name))?;
+                addresses::keep(transaction, name)?;
             }
             Ok(worth)
         })
@@ -435,6 +441,7 @@ fn remove(transaction: &Transaction<'_>, node: NodeId, name: Option<&Fqdn>) -> r
     transaction.execute(sql, params![node.0, name.map(Fqdn::as_str)])?;
     transaction.execute("DELETE FROM common_keys WHERE node = ?1", params![node.0])?;
     note_eviction(transaction, node)?;
+    addresses::release(transaction, node)?;
     Ok(transaction.execute("DELETE FROM devices WHERE node = ?1", params![node.0])? > 0)
 }
 
@@ -462,16 +469,6 @@ fn name_of(row: &Row<'_>, column: usize) -> rusqlite::Result<Fqdn> {
     })
 }
 
-fn addresses_of(connection: &Connection, name: &Fqdn) -> rusqlite::Result<Option<Virtual>> {
-    let mut statement = connection.prepare_cached("SELECT v4, v6 FROM addresses WHERE name = ?1")?;
-    statement
-        .query_row(params![name.as_str()], |row| {
-            let (v4, v6): ([u8; 4], [u8; 16]) = (row.get(0)?, row.get(1)?);
-            Ok(Virtual { v4: Ipv4Addr::from(v4), v6: Ipv6Addr::from(v6) })
-        })
-        .optional()
-}
-
 /// Resets a new device's epoch, so that an earlier device of its name has no influence. The common key goes too:
 /// without it no recorded registration of the earlier device decrypts, so none can be replayed under the new epochs.
 fn begin_anew(connection: &Connection, node: NodeId) -> rusqlite::Result<()> {
@@ -497,6 +494,7 @@ impl Store for SqliteStore {
                     device.certificate_login,
                 ],
             )?;
+            addresses::keep(transaction, &device.name)?;
             begin_anew(transaction, NodeId::of(&device.name))
         })?;
         Ok(())
@@ -537,26 +535,7 @@ impl Store for SqliteStore {
     }
 
     fn allocate(&self, name: &Fqdn) -> Result<Virtual, StoreError> {
-        // Reading comes first: a name that has its addresses needs no write transaction.
-        if let Some(addresses) = self.addresses_of(name)? {
-            return Ok(addresses);
-        }
-        let given = self.write(|transaction| {
-            if let Some(addresses) = addresses_of(transaction, name)? {
-                return Ok(Some(addresses));
-            }
-            // Pairs are never given back, so the number of names is the index of the next free pair. It is the last
-            // row's number, which is found by one search.
-            let sql = "SELECT coalesce(max(rowid), 0) FROM addresses";
-            let taken: u32 = transaction.query_row(sql, [], |row| row.get(0))?;
-            let Some(addresses) = self.range.pair(taken) else { return Ok(None) };
-            transaction.execute(
-                "INSERT INTO addresses (name, v4, v6) VALUES (?1, ?2, ?3)",
-                params![name.as_str(), addresses.v4.octets(), addresses.v6.octets()],
-            )?;
-            Ok(Some(addresses))
-        })?;
-        given.ok_or(StoreError::Exhausted)
+        self.allocate_at(name, drive::since_epoch())
     }
 
     fn addresses_of(&self, name: &Fqdn) -> Result<Option<Virtual>, StoreError> {

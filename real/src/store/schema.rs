@@ -47,6 +47,22 @@ pub(super) const MIGRATIONS: &[&str] = &[
     -- When a common key ends: with the certificate of its login (seconds since 1970).
     ALTER TABLE common_keys ADD COLUMN ends INTEGER;
 ",
+    "
+    -- Of a pair of addresses (seconds since 1970): when its name was removed, if it was, and when the last certificate
+    -- ends that has the pair in it. A row is never deleted, but its pair may go to another name.
+    ALTER TABLE addresses ADD COLUMN removed INTEGER;
+    ALTER TABLE addresses ADD COLUMN until INTEGER NOT NULL DEFAULT 0;
+    CREATE INDEX removed ON addresses (removed) WHERE removed IS NOT NULL;
+    -- The last certificate of a name that was made by a renewal over the network: when (seconds since 1970), for which
+    -- key, by which CA (SHA-256 of its certificate), and itself (PEM).
+    CREATE TABLE renewals (
+        name TEXT PRIMARY KEY NOT NULL,
+        made INTEGER NOT NULL,
+        key BLOB NOT NULL,
+        ca BLOB NOT NULL,
+        certificate TEXT NOT NULL
+    ) STRICT;
+",
 ];
 
 pub(super) enum SchemaError {

@@ -34,7 +34,7 @@ use super::own::Own;
 use super::patience;
 use super::plan::{Plan, plan};
 use super::privileges;
-use super::report::Report;
+use super::report::{Report, event_log};
 use super::trouble::{self, Facts, Probe};
 use super::{expiry, stopped};
 use crate::control::{Answer, Asked, ControlSocket, DEFAULT_SOCKET, Question};
@@ -206,6 +206,7 @@ fn milliseconds(time: Duration) -> f64 {
 /// Runs a node until it is stopped.
 pub async fn run(settings: NodeSettings) -> Result<(), Failure> {
     let (event_log, key_log) = (settings.event_log.clone(), settings.key_log.clone());
+    let events = event_log!(settings);
     let control = settings.control.clone().unwrap_or_else(|| DEFAULT_SOCKET.into());
     if settings.dns == Some(Dns::ResolvConf) && std::os::unix::net::UnixStream::connect(&control).is_err() {
         system_dns::clean_up();
@@ -231,7 +232,7 @@ pub async fn run(settings: NodeSettings) -> Result<(), Failure> {
         tasks::forever("hears echoes", hear(echoes, sender.clone()));
     }
     metrics::serve(metrics, sender.clone(), NodeRequest::Metrics).await?;
-    let report = Report::new(&Party::Node(config.name.clone()), event_log.as_deref())?;
+    let report = Report::new(&Party::Node(config.name.clone()), events)?;
     let kept_open = [&event_log, &key_log].into_iter().flatten().flat_map(|path| KeptOpen::later(path));
     let of_own = own.iter().flat_map(Own::later);
     let later: Vec<_> = trust.later().into_iter().chain(of_own).chain(resolver.later()).chain(kept_open).collect();

@@ -3,7 +3,8 @@
 //! A secret is written so that only its owner can read it. A secret that others can read is refused. No error or log
 //! line contains a secret.
 
-use std::collections::BTreeSet;
+mod lists;
+
 use std::fs::{self, OpenOptions};
 use std::io::{ErrorKind, Read, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
@@ -26,6 +27,8 @@ use zeroize::Zeroizing;
 
 use crate::drive::{Wall, since_epoch};
 use crate::error::{Code, Failure};
+
+pub use lists::{Have, Told, TrustFiles, issuer_id, lines, list_number, renew_list, revoked_names};
 
 /// A certificate that ends within this time is worth a warning.
 pub const RENEW_BEFORE: Duration = Duration::from_secs(14 * 86_400);
@@ -106,75 +109,14 @@ fn fits(chain: &[CertificateDer<'static>], key_der: &[u8], certificate: &Path, k
     }
 }
 
-/// Reads the certificates of the CA, and its list of revoked certificates. A list with a bad signature is refused,
-/// because it would make every peer untrusted. `chain` is our own, or empty.
+/// Reads the certificates of the CA, and its lists of revoked certificates: see [`TrustFiles::read`].
 pub fn roots(path: &Path, crl: Option<&Path>, chain: &[CertificateDer<'static>]) -> Result<Roots, Failure> {
-    let roots = trust(certificates(path)?, path)?;
-    let Some(crl) = crl else { return Ok(roots) };
-    let text = fs::read(crl).map_err(|error| bad_list(crl, &error))?;
-    revoking(&roots, &text, crl, chain)
+    TrustFiles::new(path.to_owned(), crl.map(Path::to_owned)).read(chain)
 }
 
 fn bad_list(crl: &Path, error: &dyn std::fmt::Display) -> Failure {
     let remedy = "use the crl.pem that `cyphonic ca init` or `ca revoke` wrote, beside root.pem";
     Failure::new(Code::Identity, format!("{}: {error}", crl.display()), remedy)
-}
-
-/// Adds the lists in `text` to the roots. `crl` is the file that messages name.
-fn revoking(roots: &Roots, text: &[u8], crl: &Path, chain: &[CertificateDer<'static>]) -> Result<Roots, Failure> {
-    let wrong = |error: &dyn std::fmt::Display| bad_list(crl, error);
-    let blocks = pem::parse_many(text).map_err(|error| wrong(&error))?;
-    let lists: Vec<_> = blocks.into_iter().filter(|block| block.tag() == "X509 CRL").collect();
-    if lists.is_empty() {
-        return Err(wrong(&"there is no list of revoked certificates in it"));
-    }
-    // Lists are found by their issuer's name: another CA's would say nothing of ours, without an error.
-    let issuer = chain.first().and_then(|own| x509_parser::parse_x509_certificate(own).ok());
-    let is_ours = |list: &pem::Pem| {
-        let list = x509_parser::parse_x509_crl(list.contents());
-        issuer
-            .as_ref()
-            .zip(list.ok())
-            .is_none_or(|((_, own), (_, list))| list.issuer().as_raw() == own.issuer().as_raw())
-    };
-    if !lists.iter().any(is_ours) {
-        return Err(wrong(&"it has no list of the CA that issued our certificate"));
-    }
-    let roots = roots.revoking(lists.into_iter().map(|block| block.into_contents().into()));
-    standing(&roots, chain).map_err(|error| wrong(&error))?;
-    Ok(roots)
-}
-
-/// The beginning of a line before the list that names the owner of a revoked certificate.
-pub const REVOKED: &str = "revoked:";
-
-/// The owners in the lines before a list, each with the time of revocation (seconds since 1970). The lines are not
-/// signed, so they may end more than the list says, and never less.
-pub fn revoked_names(crl: &Path) -> BTreeSet<(Fqdn, u64)> {
-    let text = fs::read_to_string(crl).unwrap_or_default();
-    let words = text.lines().filter_map(|line| line.strip_prefix(REVOKED)?.trim().split_once(' '));
-    words.filter_map(|(name, since)| Some((name.parse().ok()?, since.parse().ok()?))).collect()
-}
-
-/// Replaces the list in the file by a fetched one, if that one is good and newer. Returns whether it was.
-pub fn renew_list(path: &Path, crl: &Path, chain: &[CertificateDer<'static>], fetched: &str) -> Result<bool, Failure> {
-    let roots = trust(certificates(path)?, path)?;
-    revoking(&roots, fetched.as_bytes(), crl, chain)?;
-    let newer = list_number(fetched.as_bytes()) > fs::read(crl).ok().and_then(|text| list_number(&text));
-    if newer {
-        write_derived(crl, fetched)?;
-    }
-    Ok(newer)
-}
-
-/// The number of a list (RFC 5280 §5.2.3). It only grows.
-pub fn list_number(text: &[u8]) -> Option<Vec<u8>> {
-    let block = pem::parse(text).ok()?;
-    let (_, list) = x509_parser::parse_x509_crl(block.contents()).ok()?;
-    let mut number = list.crl_number()?.to_bytes_be();
-    // Padded to the longest length, so that bytes compare as numbers do.
-    number.splice(0..0, std::iter::repeat_n(0, 20usize.saturating_sub(number.len())));
-    Some(number)
 }
 
 /// How the list judges our own certificate.
@@ -486,6 +428,11 @@ pub fn append_private(path: &Path, key: &str) -> Result<fs::File, Failure> {
 /// Writes a file that only its owner can read. An existing file stays beside it, see `keep_old`.
 pub fn write_secret(path: &Path, text: &str) -> Result<(), Failure> {
     write(path, text, 0o600, true)
+}
+
+/// Writes a secret in the place of one that must not stay.
+pub fn replace_secret(path: &Path, text: &str) -> Result<(), Failure> {
+    write(path, text, 0o600, false)
 }
 
 /// Makes a new file that only its owner can read. An existing file is an error.
