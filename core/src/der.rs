@@ -21,9 +21,11 @@ pub(crate) const ISSUER_KEY: [u8; 3] = [0x55, 0x1d, 0x23];
 /// An element.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Element<'a> {
+    /// Its first byte.
     pub(crate) tag: u8,
     /// With tag and length.
     pub(crate) whole: &'a [u8],
+    /// What follows tag and length.
     pub(crate) contents: &'a [u8],
 }
 

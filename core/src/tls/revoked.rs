@@ -254,8 +254,11 @@ impl Revoked {
 /// Verifies a client's certificate, then looks it up.
 #[derive(Debug)]
 pub(super) struct ClientLookup {
+    /// Verifies chain, dates, name and key usage.
     pub(super) inner: Arc<dyn ClientCertVerifier>,
+    /// The CAs, for the keys of lists.
     pub(super) roots: Arc<RootCertStore>,
+    /// The lists.
     pub(super) revoked: Revoked,
 }
 
@@ -309,8 +312,11 @@ impl ClientCertVerifier for ClientLookup {
 /// Verifies a server's certificate, then looks it up.
 #[derive(Debug)]
 pub(super) struct ServerLookup {
+    /// Verifies chain, dates, name and key usage.
     pub(super) inner: Arc<WebPkiServerVerifier>,
+    /// The CAs, for the keys of lists.
     pub(super) roots: Arc<RootCertStore>,
+    /// The lists.
     pub(super) revoked: Revoked,
 }
 
