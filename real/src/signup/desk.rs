@@ -1,4 +1,4 @@
-//! The AS's side: signs devices up, and distributes the list of revoked certificates.
+//! The AS's side of sign-up: it issues certificates, and distributes the list of revoked certificates.
 
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
@@ -23,18 +23,19 @@ use crate::seats::{Seat, Seats};
 use crate::store::{Invitation, SqliteStore};
 use crate::{drive, names, tasks};
 
-/// Most connections at one time. Each may hold a TLS session and a certificate request.
+/// The largest number of connections at one time. Each may hold a TLS session and a certificate request.
 const SEATS: usize = 64;
 /// A name gets one certificate by renewals in this time. Daemons renew every sixty days.
 const RENEWAL_EVERY: Duration = Duration::from_secs(86_400);
-/// Most connections from one source at one time: several devices may be behind one NAT.
+/// The largest number of connections from one source at one time. It is above one, because several devices may be
+/// behind one NAT.
 const SEATS_FROM_ONE: usize = 8;
 
 /// The parts of the AS that sign-up needs.
 pub struct Desk {
     folder: PathBuf,
     store: SqliteStore,
-    /// As the files were when it was made.
+    /// The present settings, and the stamps of the files from which they come.
     tls: Mutex<(Option<[Stamp; 3]>, Arc<rustls::ServerConfig>)>,
     /// The AS's name, and the files of its certificate, key and roots.
     follows: Option<(Fqdn, [PathBuf; 3])>,
@@ -43,8 +44,8 @@ pub struct Desk {
 }
 
 impl Desk {
-    /// With the authority's folder, a connection of its own to the database, for which the AS never waits, and the AS's
-    /// credentials.
+    /// A desk for an authority's folder. `store` is a connection of its own to the database, so that the AS never waits
+    /// for it. `roots` and `identity` are the AS's.
     pub fn new(folder: &Path, store: SqliteStore, roots: &Roots, identity: &Identity) -> Result<Self, Failure> {
         let tls = tls::server_config(&environment(), roots, identity, ClientAuth::Optional, ALPN);
         Ca::open(folder)?;
@@ -52,14 +53,14 @@ impl Desk {
         Ok(Self { folder: folder.to_owned(), store, tls, follows: None, given: Mutex::default() })
     }
 
-    /// Takes the AS's certificate, key and roots from these files, as they are when a client comes.
+    /// Reads the AS's certificate, key and roots from these files again for each client.
     #[must_use]
     pub fn following(mut self, name: Fqdn, files: [PathBuf; 3]) -> Self {
         self.follows = Some((name, files));
         self
     }
 
-    /// The settings of TLS by the files as they are. What cannot be read now is read for the next client.
+    /// The settings of TLS from the present files. If a file cannot be read, the settings before are used.
     fn tls(&self) -> Arc<rustls::ServerConfig> {
         let mut tls = self.tls.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some((name, files)) = &self.follows {
@@ -181,7 +182,7 @@ impl Desk {
         let request: CertificateRequest =
             serde_json::from_slice(line).map_err(|_| refuse("the request is not understood"))?;
         let name: Fqdn = request.name.parse().map_err(|_| refuse("the request has no name"))?;
-        // Another CA may sign since the last client.
+        // The CA that signs may have changed since the last client.
         let ca = Ca::open(&self.folder)?;
         let key = pem::parse(&request.request).ok().and_then(|block| key_of(block.contents()));
         let key =
@@ -221,9 +222,9 @@ impl Desk {
         Ok(used.unwrap_or(chain))
     }
 
-    /// Makes the next certificate, by the present one, which must be valid. It is for the same key: a thief of the key
-    /// cannot exchange it for one of his own, and a session outlives the renewal. A service is no device, and may renew
-    /// its certificate too.
+    /// Makes the next certificate for a client whose present certificate is valid. It is for the same key, so a thief
+    /// of the key cannot replace it by another key, and sessions survive the renewal. A service is no device, but may
+    /// renew its certificate too.
     fn renew(&self, ca: &Ca, name: &Fqdn, shown: &CertificateDer<'static>, key: PublicKey) -> Result<String, Failure> {
         if !tls::names(shown).contains(name) {
             return Err(refuse("the certificate is another's"));

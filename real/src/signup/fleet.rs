@@ -1,4 +1,4 @@
-//! A small fleet whose CA is rolled over while its AS and its devices go on.
+//! A test: the CA of a small fleet is rolled over while its AS and its devices go on.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
@@ -13,7 +13,7 @@ use crate::ca::{self, Ca, Step};
 use crate::files;
 use crate::store::SqliteStore;
 
-/// Every member has a folder with its own files, as on a machine of its own.
+/// The members. Each has a folder of its own, as if on a machine of its own.
 struct Fleet {
     folder: tempfile::TempDir,
 }
@@ -51,7 +51,7 @@ impl Fleet {
         roots.unwrap().judge(&environment()).unwrap().check(chain).is_ok()
     }
 
-    /// Whether each of these trusts each other.
+    /// Whether each of these members trusts each other one.
     fn assert_all_trust(&self, members: &[&str]) {
         for one in members {
             for other in members {
@@ -103,7 +103,7 @@ fn a_fleet_is_rolled_over_to_another_ca_while_both_roots_count_and_each_has_its_
     let port = runtime.block_on(async { desk.open(&[Ipv4Addr::LOCALHOST.into()], 0).unwrap().port() });
     let renew = |who: &str| runtime.block_on(fleet.renewing(who, port).sign_up());
 
-    // The new root reaches some before others.
+    // The new root reaches some members before others.
     ca::rotate(&pki, Step::Begin, false).unwrap();
     assert!(ca::rotate(&pki, Step::Begin, false).is_err(), "one at a time");
     fleet.copy_to(&MEMBERS[..2]);
@@ -112,7 +112,7 @@ fn a_fleet_is_rolled_over_to_another_ca_while_both_roots_count_and_each_has_its_
     assert_eq!(files::certificates(&pki.join("root.pem")).unwrap().len(), 2);
     fleet.assert_all_trust(&MEMBERS);
 
-    // The new CA signs, the AS was not restarted, and its own certificate is the old CA's still.
+    // The new CA signs. The AS was not restarted, and its own certificate is still from the old CA.
     ca::rotate(&pki, Step::Switch, false).unwrap();
     let before = fleet.chain("a.example");
     renew("a.example").unwrap();

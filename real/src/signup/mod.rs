@@ -9,9 +9,9 @@
 //! AS → device   the certificate, with those between it and the root
 //! ```
 //!
-//! Request and answer are one JSON line each. A client without a valid token learns only that. The key is on the
-//! device's disk before the invitation is used, and the AS gives the same key the same answer as long as the invitation
-//! is valid, so a lost answer does no harm.
+//! Request and answer are one JSON line each. A client without a valid token learns only that the token is not valid. A
+//! lost answer does no harm: the key is on the device's disk before the invitation is used, and the AS gives the same
+//! key the same answer while the invitation is valid.
 //!
 //! With a certificate that is still valid, a device gets the next one for the same key. It shows the certificate in
 //! place of a token.
@@ -47,7 +47,7 @@ use crate::error::{Code, Failure};
 use crate::files::{Ends, Have};
 use crate::{ca, files, names};
 
-/// The default port.
+/// The default of `signup-port`.
 pub const PORT: u16 = 4433;
 /// The application protocol (ALPN) of both ends.
 const ALPN: &[u8] = b"cyphonic-signup";
@@ -56,13 +56,13 @@ const LINE_BYTES: usize = 16 * 1024;
 const LIST_BYTES: usize = 64 << 20;
 /// The longest certificate, and how long it may take.
 const LINE: (usize, Duration) = (LINE_BYTES, PATIENCE);
-/// The part of an answer that is encrypted at once, bytes.
+/// The length of the pieces in which an answer is encrypted, bytes.
 const PIECE_BYTES: usize = 16 * 1024;
 /// How long a sign-up may take once there is a connection.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// The same for a list, which may be of many megabytes. It is fetched whole once, and then what is new.
 const LIST_PATIENCE: Duration = Duration::from_secs(60);
-/// How long one address of the AS may take to answer before the next is tried.
+/// How long one address of the AS may take to answer before the next one is tried.
 const ATTEMPT: Duration = Duration::from_secs(3);
 
 /// A request.
@@ -191,7 +191,7 @@ impl Channel {
     }
 }
 
-/// The failure of TLS, for people.
+/// The failure of a command because of an error of TLS.
 fn distrust(failure: &TlsFailure) -> Failure {
     let TlsFailure::Untrusted(why) = failure else {
         return if failure.is_about_dates() {
@@ -230,7 +230,7 @@ fn since(time: UnixTime) -> Duration {
 pub enum Revoked {
     /// All of them.
     Whole {
-        /// The list of certificates (PEM).
+        /// The list of revoked certificates (PEM).
         list: String,
         /// The names, and since when they are revoked (seconds since 1970).
         names: BTreeSet<(Fqdn, u64)>,
@@ -303,7 +303,7 @@ async fn connect(places: &[SocketAddr]) -> Result<TcpStream, Failure> {
     Err(Channel::broken(troubles.join("; ")))
 }
 
-/// Addresses with alternating families, because one family may not work.
+/// The addresses in an order that alternates the families, because one family may not work.
 fn alternating(places: &[SocketAddr]) -> Vec<SocketAddr> {
     let first = places.first().is_some_and(SocketAddr::is_ipv6);
     let (one, other): (Vec<_>, Vec<_>) = places.iter().partition(|place| place.is_ipv6() == first);
@@ -317,7 +317,7 @@ pub enum Right {
     Invitation(zeroize::Zeroizing<String>),
     /// The certificate that it has. The next one is for the same key.
     Certificate {
-        /// By how much the next one has to end later.
+        /// By how much later than the present one the next one has to end.
         gain: Duration,
     },
 }
@@ -332,16 +332,17 @@ pub struct Applicant {
     pub as_name: Fqdn,
     /// The certificates of the root CA.
     pub roots: PathBuf,
-    /// What entitles it.
+    /// Its token or its present certificate.
     pub right: Right,
-    /// Where the certificate is or goes.
+    /// The file of the certificate.
     pub certificate: PathBuf,
-    /// The same of its key.
+    /// The file of the key.
     pub key: PathBuf,
 }
 
 impl Applicant {
-    /// Gets the certificate and writes it, and before that the key, if there is none yet; where both are.
+    /// Gets the certificate and writes it. If there is no key yet, the key is made and written first. Returns the files
+    /// of both.
     pub async fn sign_up(self) -> Result<(PathBuf, PathBuf), Failure> {
         if matches!(self.right, Right::Invitation(_)) {
             names::of_device(&self.name, None)?;
@@ -370,7 +371,7 @@ impl Applicant {
                 (None, Some(token.trim().to_owned()))
             }
         };
-        // That of an earlier try, if there was one: perhaps the AS knows it already.
+        // The key of an earlier try is used again, because the AS may know it already.
         if !key.exists() {
             files::write_secret(&key, &ca::key_pem(&pki::private_key(&*ca::random::<32>()?)))?;
         }
@@ -380,7 +381,7 @@ impl Applicant {
         let reply = exchange(&self.places, &self.as_name, &roots, identity.as_ref(), &ask, LINE).await?;
         let chain = self.judge(reply)?;
         files::write_derived(&new, &chain)?;
-        // Whether all of it fits, before anybody relies on it.
+        // Certificate and key are checked before they are used.
         let good = files::credentials(&self.name, &new, &key, &self.roots, None)?;
         if let (Right::Certificate { gain }, Some(own)) = (&self.right, &identity)
             && Ends::of(&own.chain).is_some_and(|before| good.ends.own < before.own + *gain)

@@ -1,12 +1,13 @@
-//! Copies of the database, and how one takes the database's place again.
+//! Saves copies of the database, and restores them.
 //!
-//! A copy is older than what it replaces, so what happened in between is not in it. Three things must not happen twice:
+//! A copy is older than the database that it replaces, so it lacks the changes in between. Three things must not happen
+//! after a restore:
 //!
 //! | what | after a restore |
 //! |---|---|
-//! | a virtual address is given to another name | pairs are left out, or those of the replaced database are kept |
-//! | an epoch is accepted again | every name's last epoch is the present time, or later |
-//! | a common key or an invitation counts again | all are void: nodes log in anew, and devices are invited anew |
+//! | a virtual address is given to another name | the replaced database's addresses stay given; or pairs are skipped |
+//! | an epoch is accepted a second time | every name's last epoch is the present time, or later |
+//! | a common key or an invitation is valid again | all are void: nodes log in anew, and devices are invited anew |
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -23,11 +24,11 @@ use crate::files;
 /// What [`SqliteStore::restore`] did.
 #[derive(Debug)]
 pub struct Restored {
-    /// Where the database is that was replaced.
+    /// The path of the replaced database.
     pub replaced: Option<PathBuf>,
     /// The devices that may log in now.
     pub devices: usize,
-    /// How many pairs of addresses will not be given to anybody.
+    /// The number of pairs of addresses that will never be given.
     pub left_out: u32,
 }
 
@@ -44,8 +45,9 @@ impl SqliteStore {
         written.map(drop).map_err(|error| failure(copy, &error))
     }
 
-    /// Puts a copy in the place of the database. What was there stays beside it, and its addresses stay given. Without
-    /// it, `skip` pairs of addresses are left out, because they may have been given since the copy was made.
+    /// Puts a copy in the place of the database. The replaced database stays beside it, and its addresses stay given.
+    /// If there is none, `skip` pairs of addresses are never given, because names may have got them since the copy was
+    /// made.
     pub fn restore(copy: &Path, path: &Path, skip: u32, now: Duration) -> Result<Restored, Failure> {
         let source = judged(copy)?;
         let replaced = path.exists().then(|| set_free(path)).transpose()?;
@@ -63,7 +65,7 @@ impl SqliteStore {
         if let Some(beside) = &replaced {
             std::fs::rename(path, beside).map_err(|error| moved(path, &error))?;
         }
-        // What a lost database left behind is not the copy's.
+        // The companion files of a lost database do not belong to the copy.
         for companion in ["-wal", "-shm"] {
             let mut file = path.as_os_str().to_owned();
             file.push(companion);
@@ -126,14 +128,14 @@ fn moved(path: &Path, error: &std::io::Error) -> Failure {
     Failure::new(Code::Database, format!("{}: {error}", path.display()), "check that this user may write there")
 }
 
-/// Makes sure that no other program has the database open, and that it is one file. Gives the name that it gets.
+/// Makes sure that no other program has the database open, and that it is one file. Returns its new name.
 fn set_free(path: &Path) -> Result<PathBuf, Failure> {
     make_one_file(path)?;
     let free = (1..=u32::MAX).map(|number| files::name_of_copy(path, number)).find(|copy| !copy.exists());
     Ok(free.expect("a number is free"))
 }
 
-/// Writes all of a database into its one file. That needs it alone.
+/// Writes the whole database into its main file. No other program may have it open.
 fn make_one_file(path: &Path) -> Result<(), Failure> {
     let connection = Connection::open(path).map_err(|error| failure(path, &error))?;
     connection.busy_timeout(Duration::ZERO).map_err(|error| failure(path, &error))?;
@@ -147,7 +149,7 @@ fn make_one_file(path: &Path) -> Result<(), Failure> {
     }
 }
 
-/// Leaves behind what must not happen twice. Gives how many pairs of addresses were left out.
+/// Applies the three rules of this module to the copy. Returns the number of skipped pairs of addresses.
 fn leap(transaction: &Transaction<'_>, has_old: bool, skip: u32, now: Duration) -> rusqlite::Result<u32> {
     let least = u64::try_from(now.as_nanos()).unwrap_or(u64::MAX).min(LAST_OF_CLOCKS).to_be_bytes();
     let mut nodes: Vec<[u8; 16]> = Vec::new();

@@ -59,12 +59,12 @@ pub struct Offer {
     pub replaces: bool,
 }
 
-/// What a name that was evicted had.
+/// What an evicted name had.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Evicted {
-    /// It was a device.
+    /// Whether the name was a device.
     pub device: bool,
-    /// It had an invitation that could still be used.
+    /// Whether it had an invitation that could still be used.
     pub invitation: bool,
 }
 
@@ -86,9 +86,9 @@ pub struct Migrated {
     pub from: i64,
     /// The version of the tables now.
     pub to: i64,
-    /// The copy of what the file was, if the version has changed.
+    /// The copy of the file before the migration, if the version has changed.
     pub copy: Option<PathBuf>,
-    /// Names that a registration had shut out, and that can register again.
+    /// The number of names whose last epoch had prevented further registrations, and that can register again.
     pub readmitted: usize,
 }
 
@@ -127,8 +127,8 @@ impl SqliteStore {
         Ok(Self { path: path.to_owned(), range, free_after, connection, failures: Mutex::new(None) })
     }
 
-    /// Brings an existing file up to date. What it was stays beside it. Epochs that shut their names out go, and with
-    /// them the common keys, so that no recorded registration comes back.
+    /// Brings an existing file up to date. A copy of the file before stays beside it. Epochs that prevent registrations
+    /// of their names are removed, and with them the common keys, so that no recorded registration can be replayed.
     pub fn migrate(path: &Path) -> Result<Migrated, Failure> {
         drop(
             Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_WRITE)
@@ -161,7 +161,7 @@ impl SqliteStore {
         Ok(Migrated { from, to, copy, readmitted })
     }
 
-    /// The same for a running role, which waits only `BUSY_SERVING` for other processes.
+    /// As [`Self::open`], for a running role, which waits only `BUSY_SERVING` for other processes.
     pub fn serving(path: &Path, range: VirtualRange) -> Result<Self, Failure> {
         let store = Self::open(path, range)?;
         store.lock().busy_timeout(BUSY_SERVING).map_err(|error| failure(path, &error))?;
@@ -381,12 +381,12 @@ const LOCKED: &str =
     "another program holds it: end that (`fuser FILE` shows it); only AS, NMS and `cyphonic device` belong there";
 const FULL: &str = "the disk is full (or a quota is used up): make room (`df FILE` shows where)";
 
-/// A failure of the database, for people.
+/// The failure of a command because of an error of the database.
 fn failure(path: &Path, error: &rusqlite::Error) -> Failure {
     Failure::new(Code::Database, format!("{}: {error}", path.display()), remedy(error))
 }
 
-/// The same for an error that the store itself reports.
+/// The failure of a command because of an error that the store reports.
 pub fn store_failure(path: &Path, error: &StoreError) -> Failure {
     let remedy = match error {
         StoreError::Exhausted => "the overlay's range is full: use a wider one",
@@ -445,7 +445,7 @@ fn remove(transaction: &Transaction<'_>, node: NodeId, name: Option<&Fqdn>) -> r
     Ok(transaction.execute("DELETE FROM devices WHERE node = ?1", params![node.0])? > 0)
 }
 
-/// Leaves word for the NMS that a device, if there is one, will be no more.
+/// Notes for the NMS that a device is removed, if there is one.
 fn note_eviction(transaction: &Transaction<'_>, node: NodeId) -> rusqlite::Result<()> {
     let sql = "INSERT INTO evictions (name) SELECT name FROM devices WHERE node = ?1";
     transaction.execute(sql, params![node.0])?;

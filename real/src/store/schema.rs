@@ -1,10 +1,12 @@
-//! The tables and their migrations. `user_version` is the number of migrations that were applied to a file.
+//! The tables of the database, as a list of migrations. SQLite's `user_version` is the number of migrations that were
+//! applied to a file.
 
 use std::time::Duration;
 
 use rusqlite::{Connection, TransactionBehavior};
 
-/// The migrations, one for each version. Never change one: add another.
+/// The migrations, one for each version. A migration never changes after its release, because files in use have it
+/// already. A later change of the tables is another migration.
 pub(super) const MIGRATIONS: &[&str] = &[
     "
     CREATE TABLE devices (
@@ -77,6 +79,10 @@ impl From<rusqlite::Error> for SchemaError {
 }
 
 /// Configures the connection and runs the missing migrations.
+///
+/// Every transaction is on the disk when it ends (`synchronous = FULL`), because an address or epoch that was reported
+/// must survive a crash. Deleted keys and passwords are overwritten (`secure_delete`). With a write-ahead log, AS and
+/// NMS can read while the other one writes.
 pub(super) fn prepare(connection: &mut Connection, busy: Duration) -> Result<(), SchemaError> {
     connection.busy_timeout(busy)?;
     connection.pragma_update(None, "journal_mode", "WAL")?;

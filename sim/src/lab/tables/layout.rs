@@ -1,4 +1,4 @@
-//! Shared by all tables: grids, and the names of columns and sites.
+//! The parts that all tables share: grids, and the names of columns and sites.
 
 use comfy_table::{CellAlignment, ContentArrangement, Table as Grid, TableComponent, presets};
 use cyphonic_scenarios::{Line, Table};
@@ -18,7 +18,7 @@ pub(super) fn width() -> Option<u16> {
     said.or_else(|| terminal_size::terminal_size_of(std::io::stdout()).map(|(width, _)| width.0))
 }
 
-/// Breaks a list into as many lines as it needs.
+/// Breaks a list into lines of the output's width.
 pub(super) fn wrapped(begin: &str, list: &[String]) -> String {
     let most = width().map_or(usize::MAX, usize::from);
     let (mut text, mut line) = (String::new(), begin.to_owned());

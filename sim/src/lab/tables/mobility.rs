@@ -1,4 +1,4 @@
-//! What a move costs datagrams.
+//! The cost of a move to datagrams: gaps and losses.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -10,7 +10,7 @@ use cyphonic_statistics::{quantile, sorted};
 
 use super::layout::{LEGEND, grid, label};
 
-/// The strategies of the sweep, by framing and `handover`, and what a heading calls them.
+/// The strategies of the sweep: framing, `handover` and heading.
 const STRATEGIES: [(&str, &str, &str); 7] = [
     ("udp4501", "rebuild", "conventional, rebuild"),
     ("stream", "rebuild", "proposed, rebuild"),
@@ -21,7 +21,7 @@ const STRATEGIES: [(&str, &str, &str); 7] = [
     ("compact", "seamless", "ours, seamless"),
 ];
 
-/// The datagrams of the scenario are this far apart, milliseconds.
+/// The interval of the scenario's datagrams, milliseconds.
 const INTERVAL_MS: f64 = 10.0;
 
 /// The row of a table: the moving node, and the patterns before and after that Table 1 has for the networks.
@@ -36,7 +36,7 @@ struct Gap {
     pattern_after: Option<Pattern>,
 }
 
-/// By loss and delay; by course, in the order of the file; by strategy.
+/// The samples by loss and delay, then by course in the order of the file, then by strategy.
 type Gaps = BTreeMap<(String, u64), Vec<(Course, BTreeMap<usize, Vec<Gap>>)>>;
 
 pub(super) fn print(text: &mut String, table: &Table) {

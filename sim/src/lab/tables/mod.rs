@@ -18,7 +18,7 @@ pub(super) use paper::comparison;
 use super::experiment::Done;
 use crate::error::LabError;
 
-/// Everything that `reproduce` prints. An experiment that came out otherwise than it must is an error.
+/// The whole report of `reproduce`. It is an error if the result of an experiment is not the expected one.
 pub fn report(all: &[Done]) -> Result<String, LabError> {
     let mut text = String::new();
     let table = |name: &str| all.iter().find(|done| done.plan.name == name).map(|done| &done.table);
@@ -46,7 +46,7 @@ pub fn report(all: &[Done]) -> Result<String, LabError> {
     Ok(text)
 }
 
-/// Any rows as a grid: for `run`.
+/// The rows of any experiment as a grid, for `run`.
 pub fn plain(table: &Table) -> String {
     let header = table.header();
     let header: Vec<&str> = header.iter().map(String::as_str).collect();
@@ -55,7 +55,7 @@ pub fn plain(table: &Table) -> String {
     if rows.len() < 2 || layout::width().is_none_or(fits) {
         return grid(&header, table.columns.len(), rows).to_string();
     }
-    // Too wide: what is the same in every row is said once, above.
+    // If the grid is too wide, columns with one value for all rows are printed once, above it.
     let (same, varied): (Vec<usize>, Vec<usize>) =
         (0..header.len()).partition(|&at| rows.iter().all(|row| row[at] == rows[0][at]));
     let above: Vec<String> = same.iter().map(|&at| format!("{} {}", header[at], rows[0][at])).collect();
@@ -71,7 +71,7 @@ pub fn object(columns: &[impl AsRef<str>], record: &[String]) -> serde_json::Val
     serde_json::Value::Object(fields.collect())
 }
 
-/// A field as a program wants it.
+/// A field as a JSON value.
 fn typed(text: &str) -> serde_json::Value {
     match text {
         "" => serde_json::Value::Null,

@@ -22,7 +22,7 @@ pub(super) fn print(text: &mut String, table: &Table) {
         let signaling = label(table, line, "signaling");
         let relayed = tunnel.pattern == Some(Pattern::Relayed);
         if !relayed && mode == "terminating" {
-            // Without a relay the relay mode changes nothing.
+            // The relay mode has an effect only if there is a relay.
             continue;
         }
         let (from, to) = (location(label(table, line, "a_kind")), location(label(table, line, "b_kind")));
