@@ -17,6 +17,7 @@ use cyphonic::control;
 use cyphonic::error::{Code, Failure};
 use cyphonic::files;
 use cyphonic_core::name::Fqdn;
+use cyphonic_core::rules::Rules;
 use cyphonic_scenarios::log::Entry;
 use cyphonic_scenarios::{Login, Method, Policy, Scenario, Service, VIRTUAL_V4, VIRTUAL_V6, ZONE};
 use rustix::process::{Pid, Signal, kill_process};
@@ -28,6 +29,8 @@ use super::layout::{addresses_of, node_host, sites_of};
 const SERVICE_TIMEOUT: Duration = Duration::from_secs(20);
 /// The AS's TCP port in the conventional method.
 const LOGIN_PORT: u16 = 443;
+/// The NMS's file of access rules.
+const RULES: &str = "rules.toml";
 /// How long a daemon may take to say goodbye.
 const GOODBYE: Duration = Duration::from_secs(5);
 
@@ -60,6 +63,11 @@ impl<'a> Daemons<'a> {
         daemons.devices()?;
         for (service, text) in [("as", daemons.auth()), ("nms", daemons.nms()), ("trs", daemons.trs())] {
             daemons.write(service, &format!("{service}.{ZONE}"), &text)?;
+        }
+        if scenario.rules.are_set() {
+            let path = lab.folder().join(RULES);
+            fs::write(&path, rules_text(&scenario.rules))
+                .map_err(|error| Failure::new(Code::Config, format!("{}: {error}", path.display()), "run as root"))?;
         }
         for node in 0..scenario.nodes.len() {
             daemons.write(node_host(scenario, node), scenario.nodes[node].name.as_str(), &daemons.node(node))?;
@@ -122,7 +130,7 @@ impl<'a> Daemons<'a> {
         let services = &self.scenario.services;
         format!(
             "database = \"cyphonic.db\"\nservice-key = \"pki/service.key\"\nport = {port}\nconventional-port = {conventional}\n\
-             addresses = [\"{}\", \"{}\"]\ntrs = {}\ntrs-conventional = {}\npolicy = \"{}\"\ngrants = {}\nrelay = \"{}\"\n",
+             addresses = [\"{}\", \"{}\"]\ntrs = {}\ntrs-conventional = {}\npolicy = \"{}\"\ngrants = {}\nrelay = \"{}\"\n{}",
             services.nms.v6,
             services.nms.v4,
             places(&services.trs, port),
@@ -130,6 +138,7 @@ impl<'a> Daemons<'a> {
             self.scenario.policy,
             self.has_grants(),
             self.relay(),
+            if self.scenario.rules.are_set() { format!("rules = \"{RULES}\"\n") } else { String::new() },
         )
     }
 
@@ -351,6 +360,25 @@ fn places(service: &Service, port: u16) -> String {
     format!("[\"[{}]:{port}\", \"{}:{port}\"]", service.v6, service.v4)
 }
 
+/// Access rules as the NMS reads them.
+fn rules_text(rules: &Rules) -> String {
+    if rules.is_open() {
+        return "default = \"open\"\n".to_owned();
+    }
+    fn list<T: std::fmt::Display>(items: &[T]) -> String {
+        let items: Vec<String> = items.iter().map(|item| format!("\"{item}\"")).collect();
+        format!("[{}]", items.join(", "))
+    }
+    let mut text = "default = \"closed\"\n".to_owned();
+    for allow in rules.allow() {
+        let _ = writeln!(text, "[[allow]]\nfrom = {}\nto = {}", list(&allow.from), list(&allow.to));
+        if !allow.services.is_empty() {
+            let _ = writeln!(text, "services = {}", list(&allow.services));
+        }
+    }
+    text
+}
+
 /// Makes a lab's folder, which only its owner can read.
 pub(super) fn folder(lab: &Lab) -> Result<(), Failure> {
     use std::os::unix::fs::DirBuilderExt;
@@ -359,4 +387,25 @@ pub(super) fn folder(lab: &Lab) -> Result<(), Failure> {
             File::create(lab.folder().join("pid"))?.write_all(std::process::id().to_string().as_bytes())
         });
     made.map_err(|error| Failure::new(Code::Permission, format!("{}: {error}", lab.folder().display()), "run as root"))
+}
+
+#[cfg(test)]
+mod tests {
+    use cyphonic_core::rules::Allow;
+
+    use super::*;
+
+    #[test]
+    fn the_nms_reads_the_rules_of_a_scenario_as_they_are() {
+        let glob = |text: &str| vec![text.parse().unwrap()];
+        let services = ["tcp/443", "udp/8000-8010", "icmp"].map(|text| text.parse().unwrap()).to_vec();
+        let some = Allow { from: glob("a*.example"), to: glob("b.example"), services };
+        let all = Allow { from: glob("*"), to: glob("c.example"), services: Vec::new() };
+        let folder = tempfile::tempdir().unwrap();
+        for rules in [Rules::closed(vec![some, all]).unwrap(), Rules::closed(Vec::new()).unwrap(), Rules::open()] {
+            let path = folder.path().join(RULES);
+            fs::write(&path, rules_text(&rules)).unwrap();
+            assert_eq!(cyphonic::run::read_rules(&path).unwrap(), rules);
+        }
+    }
 }

@@ -51,9 +51,6 @@ pub(super) fn check(scenario: &Scenario) -> Result<Limit, Vec<String>> {
         let nodes = behind(scenario, |site| scenario.sites[site].carrier == Some(index));
         limits.extend(check_nat(&carrier.nat, nodes, &at, &mut found));
     }
-    if !scenario.rules.is_open() {
-        found.push("rules: not built, the NMS of a namespace has no file of access rules".to_owned());
-    }
     for node in scenario.nodes.iter().filter(|node| node.proxy) {
         found.push(format!("node {:?}: proxy: not built, no namespace has an HTTP proxy", node.name.short()));
     }
@@ -154,7 +151,9 @@ fn check_step(scenario: &Scenario, action: &Action) -> Option<String> {
         Action::RenewRunning(_) => "running: nodes of namespaces do not follow their certificates' files",
         Action::Expire(_) => "expire: namespaces share the machine's civil clock",
         Action::Clock { .. } => "clock: namespaces share the machine's civil clock",
-        Action::Rules(_) => "rules: not built, the NMS of a namespace has no file of access rules",
+        Action::Rules(_) => {
+            "rules: the NMS looks at its file once a second, in its own turn, and in the simulator it is told at once"
+        }
         Action::DiskFull(_) => "disk_full, disk_free: not built, the database has no disk of its own",
         Action::Attach { .. } | Action::Detach { .. } => "attach, detach: a node in several sites at once is not built",
         Action::Rebind { .. } => "rebind: netfilter gives a node the port again that it had, where that is free",

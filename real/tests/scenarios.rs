@@ -102,6 +102,22 @@ fn links_are_as_long_and_as_bad_as_the_scenario_says_and_nothing_stays_behind() 
 }
 
 #[test]
+fn access_rules_are_kept_on_a_kernel_and_a_connection_that_they_forbid_fails_at_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("ruled.toml");
+    std::fs::write(&file, NETWORK).unwrap();
+    let rules = "rules={default=\"closed\", allow=[{from=[\"alice\"], to=[\"bob\"], services=[\"icmp\"]}]}";
+    let Some(entries) = run("rules", &file, &[rules]) else { return };
+    let outcomes = outcomes(&entries);
+    assert_eq!(outcomes[0], "5 of 5 echoes answered", "{outcomes:?}");
+    assert_eq!(outcomes[1], "100000 bytes did not arrive");
+    // At once: the node answers the first segment by an ICMP error. Without it the kernel asks for two minutes.
+    let ends = entries.iter().filter(|entry| matches!(entry.what, What::Outcome { .. })).map(|entry| entry.at_ns);
+    let ends: Vec<_> = ends.collect();
+    assert!(ends[1] - ends[0] < 3_000_000_000, "{ends:?}");
+}
+
+#[test]
 fn a_nat_forgets_a_firewall_closes_and_opens_and_a_node_moves_while_the_run_goes_on() {
     let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("netns/changes.toml");
     let sets = [
