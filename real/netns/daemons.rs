@@ -360,14 +360,16 @@ fn places(service: &Service, port: u16) -> String {
     format!("[\"[{}]:{port}\", \"{}:{port}\"]", service.v6, service.v4)
 }
 
+/// A list of texts in TOML.
+fn list<T: std::fmt::Display>(items: &[T]) -> String {
+    let items: Vec<String> = items.iter().map(|item| format!("\"{item}\"")).collect();
+    format!("[{}]", items.join(", "))
+}
+
 /// Access rules as the NMS reads them.
 fn rules_text(rules: &Rules) -> String {
     if rules.is_open() {
         return "default = \"open\"\n".to_owned();
-    }
-    fn list<T: std::fmt::Display>(items: &[T]) -> String {
-        let items: Vec<String> = items.iter().map(|item| format!("\"{item}\"")).collect();
-        format!("[{}]", items.join(", "))
     }
     let mut text = "default = \"closed\"\n".to_owned();
     for allow in rules.allow() {
