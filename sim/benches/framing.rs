@@ -163,7 +163,9 @@ fn transmits(end: &mut Links) -> (Vec<BytesMut>, usize) {
     while let Some(output) = end.poll() {
         match output {
             // A socket would copy; here the bytes only change hands.
-            LinkOutput::Transmit(transmit) => payloads.push(BytesMut::from(Bytes::from(transmit.payload))),
+            LinkOutput::Transmit(transmit) | LinkOutput::Bare(transmit) => {
+                payloads.push(BytesMut::from(Bytes::from(transmit.payload)));
+            }
             LinkOutput::Frame(_, header, body) => {
                 packets += usize::from(header.kind == Kind::Capsule && black_box(&body).len() == PACKET);
             }

@@ -163,7 +163,9 @@ impl Auth {
     fn drain_links(&mut self, now: Instant) {
         while let Some(output) = self.links.poll() {
             match output {
-                LinkOutput::Transmit(transmit) => self.out.push_back(Output::Transmit(transmit)),
+                LinkOutput::Transmit(transmit) | LinkOutput::Bare(transmit) => {
+                    self.out.push_back(Output::Transmit(transmit));
+                }
                 LinkOutput::Connected { link, peer, .. } => {
                     self.names.insert(link, peer);
                     self.link_timers.set(link, Some(now + LOGIN_TIMEOUT));

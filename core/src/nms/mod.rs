@@ -128,7 +128,7 @@ pub struct Nms {
     /// The names in the certificate of a link's peer, after the certificate was verified.
     link_nodes: BTreeMap<LinkId, Vec<(NodeId, Fqdn)>>,
     /// The links that have not registered yet, by the first name of the certificate.
-    waiting: BTreeMap<Fqdn, LinkId>,
+    waiting: BTreeMap<Fqdn, VecDeque<LinkId>>,
     nodes: BTreeMap<NodeId, Registration>,
     /// When the registration of a silent node ends (conventional method).
     expiry: Timers<NodeId>,
@@ -327,7 +327,9 @@ impl Nms {
     fn drain_links(&mut self, now: Instant) {
         while let Some(output) = self.links.poll() {
             match output {
-                LinkOutput::Transmit(transmit) => self.out.push_back(Output::Transmit(transmit)),
+                LinkOutput::Transmit(transmit) | LinkOutput::Bare(transmit) => {
+                    self.out.push_back(Output::Transmit(transmit));
+                }
                 LinkOutput::Connected { link, peer, .. } => self.on_link(now, link, &peer),
                 LinkOutput::Frame(link, header, body) => self.on_frame(now, link, &header, &body),
                 LinkOutput::Datagram(..) => self.dropped(DropReason::Unexpected),

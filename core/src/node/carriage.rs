@@ -162,8 +162,8 @@ pub(super) struct Kept {
 pub(super) enum CarriageOutput {
     /// An output for the driver, unchanged.
     Pass(Output),
-    /// Send this to a peer that answers late, perhaps through a TRS.
-    ToSlowPeer(Transmit),
+    /// Send this. A peer answers it, perhaps through a TRS, or nobody does; a service does not.
+    Unasking(Transmit),
     /// The AS accepted the login.
     LoggedIn(LoginResponse),
     /// The login failed.
@@ -193,11 +193,6 @@ pub(super) enum CarriageOutput {
 }
 
 impl CarriageOutput {
-    /// A datagram for a peer. `slow`: the peer, or this node, answers late.
-    pub(super) fn to_peer(transmit: Transmit, slow: bool) -> Self {
-        if slow { Self::ToSlowPeer(transmit) } else { Self::Pass(Output::Transmit(transmit)) }
-    }
-
     pub(super) fn dropped(reason: DropReason) -> Self {
         Self::Pass(Output::Event(Event::Dropped(reason)))
     }

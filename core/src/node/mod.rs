@@ -320,7 +320,7 @@ impl Node {
         while let Some(output) = self.carriage.poll() {
             match output {
                 CarriageOutput::Pass(Output::Transmit(transmit)) => self.transmit(now, transmit),
-                CarriageOutput::ToSlowPeer(transmit) => {
+                CarriageOutput::Unasking(transmit) => {
                     let by_udp = match &mut self.fallback {
                         Some(fallback) => fallback.forward(now, transmit),
                         None => Some(transmit),

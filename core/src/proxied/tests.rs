@@ -9,6 +9,7 @@ use rustls::client::ResolvesClientCert;
 use rustls::sign::CertifiedKey;
 use rustls::{ClientConfig, SignatureScheme};
 
+use super::capsule::put_varint;
 use super::conduit::{Conduit, Plan};
 use super::door::{DoorConfig, MAX_GUESTS_OF_ONE, MAX_HALF_OPEN, Served};
 use super::http::{ALPN, connect_request, upgrade_request};
@@ -414,6 +415,108 @@ fn a_datagram_that_has_waited_too_long_for_tcp_is_dropped_and_later_ones_go() {
         client.send(now, &[0; 1400]);
     }
     assert!(client.take_dropped() > 700, "the queue is bounded in bytes, too");
+}
+
+/// A client with a certificate, but without our code, that writes when it is told to.
+struct Slow {
+    id: StreamId,
+    channel: TlsChannel,
+    closed: bool,
+}
+
+impl Slow {
+    /// Connected, but nothing is sent yet.
+    fn new(now: Instant, served: &mut Served<Echo>, number: u64) -> Self {
+        let (root, id) = (authority(1), StreamId(1 << 32 | number));
+        let own = identity(&root, "mallory.example");
+        let config = tls::client_config(&environment(), &roots(&root), Some(&own), ALPN).unwrap();
+        accept(now, served, id);
+        let channel = TlsChannel::client(Arc::new(config), &"as.example".parse().unwrap()).unwrap();
+        Self { id, channel, closed: false }
+    }
+
+    fn say(&mut self, now: Instant, served: &mut Served<Echo>, text: &[u8]) {
+        self.channel.send(text);
+        for _ in 0..20 {
+            let up = self.channel.take_output();
+            if !up.is_empty() {
+                self.push(now, served, up);
+            }
+        }
+    }
+
+    /// Sends bytes beneath TLS.
+    fn push(&mut self, now: Instant, served: &mut Served<Echo>, bytes: Vec<u8>) {
+        served.handle_input(now, Input::Stream(self.id, StreamInput::Data(bytes)));
+        self.listen(served);
+    }
+
+    fn listen(&mut self, served: &mut Served<Echo>) {
+        let said = drain(served, self.id);
+        self.closed |= said.closed;
+        let _ = self.channel.receive(&said.bytes);
+    }
+}
+
+#[test]
+fn a_capsule_that_trickles_in_holds_its_place_for_a_bounded_time_and_others_are_served() {
+    let name = "as.example".parse().unwrap();
+    let capsule = |kind: u64, length: u64| {
+        let mut head = Vec::new();
+        put_varint(&mut head, kind);
+        put_varint(&mut head, length);
+        head
+    };
+    // A datagram, one that is too long, a capsule of another type and of any length, and a head that never ends.
+    let trickles =
+        [capsule(0, 1_400), capsule(0, 1 << 20), capsule(0x17, 1 << 61), capsule(0, 0x3fff), capsule(1 << 61, 1 << 61)];
+    for trickle in trickles {
+        let mut served = service(&[], false);
+        let mut slow = Slow::new(Instant::ZERO, &mut served, 1);
+        slow.say(Instant::ZERO, &mut served, &upgrade_request(&name, 443, "as.example"));
+        let mut honest = connected(Instant::ZERO, &plan(443), &mut served, 2);
+        let mut ended = None;
+        for second in 0..=GUEST_IDLE.as_secs() {
+            let now = Instant::ZERO + Duration::from_secs(second);
+            slow.say(now, &mut served, &[trickle.get(second as usize).copied().unwrap_or(0)]);
+            honest.send(now, b"x");
+            assert_eq!(talk(now, &mut honest, &mut served), (vec![b"x".to_vec()], None), "{trickle:?}, {second} s");
+            served.handle_input(now, Input::Timeout);
+            slow.listen(&mut served);
+            ended = ended.or(slow.closed.then_some(second));
+        }
+        assert_eq!(ended, Some(GUEST_IDLE.as_secs()), "{trickle:?}");
+        assert_eq!(served.tables()[0].1, 1, "the honest one");
+    }
+}
+
+#[test]
+fn a_request_or_a_handshake_that_trickles_in_is_given_up_in_time() {
+    let name = "as.example".parse().unwrap();
+    for has_logins in [false, true] {
+        for in_tls in [false, true] {
+            let mut served = service(&[], has_logins);
+            let mut slow = Slow::new(Instant::ZERO, &mut served, 1);
+            let request = upgrade_request(&name, 443, "as.example");
+            let hello = slow.channel.take_output();
+            if in_tls {
+                slow.push(Instant::ZERO, &mut served, hello.clone());
+            }
+            let mut ended = None;
+            for second in 0..20 {
+                let now = Instant::ZERO + Duration::from_secs(second);
+                if in_tls {
+                    slow.say(now, &mut served, &request[second as usize..][..1]);
+                } else {
+                    slow.push(now, &mut served, vec![hello[second as usize]]);
+                }
+                served.handle_input(now, Input::Timeout);
+                slow.listen(&mut served);
+                ended = ended.or(slow.closed.then_some(second));
+            }
+            assert_eq!(ended, Some(UPGRADE_TIMEOUT.as_secs()), "{has_logins}, {in_tls}");
+        }
+    }
 }
 
 #[test]

@@ -245,7 +245,7 @@ impl Legs {
 
     fn on_output(&mut self, now: Instant, output: LinkOutput, out: &mut VecDeque<Output>) {
         match output {
-            LinkOutput::Transmit(t) => transmit(out, t),
+            LinkOutput::Transmit(t) | LinkOutput::Bare(t) => transmit(out, t),
             LinkOutput::Connected { link, peer, .. } => self.on_connected(now, link, peer, out),
             LinkOutput::Frame(link, header, body) => {
                 if let Err(reason) = self.on_frame(now, link, &header, &body, out) {

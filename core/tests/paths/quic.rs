@@ -66,7 +66,7 @@ impl Quic {
     fn drain(&mut self, now: Instant) {
         while let Some(output) = self.links.poll() {
             match output {
-                LinkOutput::Transmit(t) => {
+                LinkOutput::Transmit(t) | LinkOutput::Bare(t) => {
                     self.ready.push(Input::Transmit(Datagrams { payload: t.payload, segment: t.segment, asks: true }));
                 }
                 LinkOutput::Connected { link, .. } => self.link = Some(link),

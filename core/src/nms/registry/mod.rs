@@ -29,6 +29,9 @@ use crate::store::StoreError;
 use crate::time::Instant;
 use crate::timing::nms::{PLACE_KEPT, REGISTRATION_SILENCE, ROUTING_RETRY};
 
+/// Most links of one certificate that have not registered. A node opens up to four beside each other, by other paths or
+/// because the first one takes long, and several may stand at the same moment. The oldest gives way to another one.
+const MAX_WAITING: usize = 4;
 /// The largest number of nodes that are registered at one time.
 pub const MAX_NODES: usize = 100_000;
 /// The largest number of remembered earlier addresses of a conventional node: one of the other family, and two that a
@@ -418,8 +421,9 @@ impl Nms {
     /// A link is up, and its peer's certificate was verified.
     pub(super) fn on_link(&mut self, now: Instant, link: LinkId, names: &[Fqdn]) {
         let Some(first) = names.first() else { return self.links.close(now, link) };
-        // At most one unregistered link for each certificate: this bounds the table, and no node needs a second one.
-        if let Some(old) = self.waiting.insert(first.clone(), link) {
+        let waiting = self.waiting.entry(first.clone()).or_default();
+        waiting.push_back(link);
+        if let Some(old) = (waiting.len() > MAX_WAITING).then(|| waiting.pop_front()).flatten() {
             self.link_nodes.remove(&old);
             self.links.close(now, old);
         }
@@ -429,8 +433,12 @@ impl Nms {
     /// Notes that no registration is expected on a link any more: its node has registered, or the link is gone.
     fn waits_no_more(&mut self, link: LinkId) {
         let Some((_, first)) = self.link_nodes.get(&link).and_then(|names| names.first()) else { return };
-        if self.waiting.get(first) == Some(&link) {
-            self.waiting.remove(&first.clone());
+        let first = first.clone();
+        if let Some(waiting) = self.waiting.get_mut(&first) {
+            waiting.retain(|other| *other != link);
+            if waiting.is_empty() {
+                self.waiting.remove(&first);
+            }
         }
     }
 

@@ -31,6 +31,8 @@
 
 mod doubt;
 mod tcp;
+#[cfg(test)]
+mod tests;
 mod udp;
 
 use std::collections::{BTreeMap, VecDeque};
@@ -208,9 +210,6 @@ impl Unanswered {
 impl Fallback {
     pub(super) fn new(config: &NodeConfig) -> Option<Self> {
         let fallback = config.fallback.clone()?;
-        // With a stream of its own, the fallback changes no random number of the other parts.
-        let mut rng = ChaCha20Rng::from_seed(config.seed);
-        rng.set_stream(STREAM);
         let quic = QuicConfig {
             tls: config.tls.clone(),
             roots: config.roots.clone(),
@@ -218,8 +217,15 @@ impl Fallback {
             alpn: config.alpn.clone(),
             options: config.quic.clone(),
         };
-        Some(Self {
-            config: fallback,
+        Some(Self::with(fallback, quic, config.seed))
+    }
+
+    fn with(config: FallbackConfig, quic: QuicConfig, seed: [u8; 32]) -> Self {
+        // With a stream of its own, the fallback changes no random number of the other parts.
+        let mut rng = ChaCha20Rng::from_seed(seed);
+        rng.set_stream(STREAM);
+        Self {
+            config,
             quic,
             rng,
             udp: Udp::Unknown,
@@ -239,7 +245,7 @@ impl Fallback {
             lingers: None,
             trouble: None,
             out: VecDeque::new(),
-        })
+        }
     }
 
     /// How services are reached.
@@ -343,8 +349,8 @@ impl Fallback {
         self.pass(now, transmit, true)
     }
 
-    /// As [`Self::transmit`], for a datagram to a peer that answers late. Its silence says nothing about the TRS that
-    /// forwards the datagram.
+    /// As [`Self::transmit`], for a datagram that no service answers: an acknowledgement, or a datagram to a peer. A
+    /// silent peer says nothing about the TRS that forwards to it.
     pub(super) fn forward(&mut self, now: Instant, transmit: Transmit) -> Option<Transmit> {
         self.pass(now, transmit, false)
     }
@@ -374,12 +380,12 @@ impl Fallback {
         if wants_answer {
             service.unanswered.sent(now);
             self.unheard.sent(now);
-            for datagram in transmit.datagrams() {
-                if service.recent.len() >= MAX_RECENT {
-                    service.recent.pop_front();
-                }
-                service.recent.push_back(datagram.to_vec());
+        }
+        for datagram in transmit.datagrams() {
+            if service.recent.len() >= MAX_RECENT {
+                service.recent.pop_front();
             }
+            service.recent.push_back(datagram.to_vec());
         }
         // During the race datagrams go both ways. Otherwise an open TCP connection waits, and the service's datagrams
         // do not change their way from one to the next.

@@ -133,7 +133,7 @@ impl Proposed {
         };
         let mut rng = super::part::fork(rng);
         quic.options.reopens = has_paths;
-        let links = Links::new(quic.clone(), CidScheme::Direct, !has_paths, &mut rng)?;
+        let links = Links::new(quic.clone(), CidScheme::Direct, !has_paths, &mut rng)?.tell_bare();
         let shared = has_paths
             .then(|| Links::new(quic.clone(), CidScheme::Marked, true, &mut rng).map(Links::on_paths))
             .transpose()?;
@@ -238,6 +238,7 @@ impl Proposed {
                 LinkOutput::Transmit(transmit) => {
                     self.out.push_back(CarriageOutput::Pass(Output::Transmit(transmit)));
                 }
+                LinkOutput::Bare(transmit) => self.out.push_back(CarriageOutput::Unasking(transmit)),
                 LinkOutput::Connected { link, client, peer } => self.on_connected(now, link, client, peer),
                 LinkOutput::Frame(link, header, body) => self.on_frame(now, link, &header, body),
                 LinkOutput::Datagram(link, data) => self.on_datagram_frame(link, data),
@@ -372,7 +373,7 @@ impl Proposed {
 fn farewells(links: &mut Links) -> Vec<CarriageOutput> {
     let mut out = Vec::new();
     while let Some(output) = links.poll() {
-        if let LinkOutput::Transmit(transmit) = output {
+        if let LinkOutput::Transmit(transmit) | LinkOutput::Bare(transmit) = output {
             out.push(CarriageOutput::Pass(Output::Transmit(transmit)));
         }
     }

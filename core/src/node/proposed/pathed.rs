@@ -384,9 +384,7 @@ impl Proposed {
             match pathed.paths.poll() {
                 PathOutput::Transmit(mut transmit) => {
                     pathed.address(&mut transmit);
-                    let id = if let End::Own(id) = end { Some(id) } else { pathed.tunnel };
-                    let slow = id.and_then(|id| self.tunnels.get(&id)).is_some_and(|tunnel| tunnel.slow);
-                    self.out.push_back(CarriageOutput::to_peer(transmit, slow));
+                    self.out.push_back(CarriageOutput::Unasking(transmit));
                 }
                 PathOutput::PathChanged => self.tell_quic(end, |links, link| links.path_changed(now, link)),
                 PathOutput::Ping => self.tell_quic(end, |links, link| links.ping(now, link)),

@@ -274,9 +274,8 @@ impl Proposed {
                 return;
             };
             match output {
-                LinkOutput::Transmit(transmit) => {
-                    let slow = tunnel.slow;
-                    self.out.push_back(CarriageOutput::to_peer(transmit, slow));
+                LinkOutput::Transmit(transmit) | LinkOutput::Bare(transmit) => {
+                    self.out.push_back(CarriageOutput::Unasking(transmit));
                 }
                 LinkOutput::Connected { link, client, peer: names } => {
                     self.on_blind_connected(now, id, link, client, &names);

@@ -54,7 +54,8 @@ impl Proposed {
         self.path_timers = Timers::default();
         let alone = self.shared.is_none();
         self.links = Links::new(self.quic.clone(), CidScheme::Direct, alone, &mut self.rng)
-            .expect("the same configuration worked before");
+            .expect("the same configuration worked before")
+            .tell_bare();
         if let Some(shared) = &mut self.shared {
             let anew = Links::new(self.quic.clone(), CidScheme::Marked, true, &mut self.rng);
             *shared = anew.expect("the same configuration worked before").on_paths();

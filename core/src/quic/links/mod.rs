@@ -77,6 +77,8 @@ const FIRST_PATHED: u64 = 1 << 63;
 pub enum LinkOutput {
     /// Send a UDP datagram.
     Transmit(Transmit),
+    /// Send a UDP datagram that the peer does not answer, an acknowledgement for example ([`Links::tell_bare`]).
+    Bare(Transmit),
     /// Send datagrams of this link on its path in use ([`Links::on_paths`]).
     Pathed(LinkId, Datagrams),
     /// After [`Links::rebind`]: the peer has seen the new address, and has sent a PATH_CHALLENGE to it. What is sent on
@@ -152,6 +154,8 @@ struct Link {
     touched: bool,
     /// The peer's validated address. quinn uses a new address at once, and validates it afterwards.
     proved: SocketAddr,
+    /// We dialed it for messages.
+    is_signaling: bool,
     /// The addresses that a dialed peer's listener answers from.
     answers: Option<Answers>,
     /// Of an incoming link whose handshake is not finished: the bytes that came from there and that went there. quinn
@@ -188,6 +192,8 @@ pub struct Links {
     touched: Vec<LinkId>,
     /// The packets of its links travel on [`crate::paths`].
     on_paths: bool,
+    /// Whether [`LinkOutput::Bare`] is told apart.
+    tells_bare: bool,
     out: VecDeque<LinkOutput>,
 }
 
@@ -230,6 +236,7 @@ impl Links {
             half_open: Shares::default(),
             touched: Vec::new(),
             on_paths: false,
+            tells_bare: false,
             out: VecDeque::new(),
         })
     }
@@ -269,6 +276,9 @@ impl Links {
         ));
         let (handle, connection) = self.endpoint.connect(to_std(now), client, remote, name.as_str()).ok()?;
         let id = self.insert(now, handle, connection, local, None);
+        if let Some(link) = self.links.get_mut(&id) {
+            link.is_signaling = load == Load::Signaling;
+        }
         if !places.is_empty() {
             self.expect_at(id, remote, places);
         } else if via.is_none() && load != Load::Signaling && !self.on_paths {
@@ -317,6 +327,7 @@ impl Links {
             taken: (0, 0),
             touched: false,
             proved,
+            is_signaling: false,
             answers: None,
             unproved,
             lifespan: Lifespan::default(),
@@ -511,7 +522,9 @@ impl Links {
                 }
             }
             let mut buf = Vec::new();
-            let mut asked = if self.on_paths { asking(&link.connection) } else { 0 };
+            // Counting costs a little for each datagram, so it is done where somebody needs it.
+            let counts = self.on_paths || self.tells_bare && link.is_signaling;
+            let mut asked = if counts { asking(&link.connection) } else { 0 };
             loop {
                 let doubt = link.doubt();
                 let sure = link.connected && doubt.is_none();
@@ -525,12 +538,14 @@ impl Links {
                 }
                 let (local, remote) = link.way_to(transmit.destination);
                 let segment = transmit.segment_size;
+                let before = if counts { std::mem::replace(&mut asked, asking(&link.connection)) } else { 0 };
+                let asks = !counts || asked > before;
                 self.out.push_back(if self.on_paths {
-                    let before = std::mem::replace(&mut asked, asking(&link.connection));
-                    let asks = asked > before;
                     LinkOutput::Pathed(id, Datagrams { payload, segment, asks })
-                } else {
+                } else if asks {
                     LinkOutput::Transmit(Transmit { local, remote, payload, segment })
+                } else {
+                    LinkOutput::Bare(Transmit { local, remote, payload, segment })
                 });
             }
             if !again {

@@ -30,7 +30,7 @@ impl LinkOutput {
             | Self::Frame(link, ..)
             | Self::Datagram(link, _)
             | Self::Closed(link, _) => Some(*link),
-            Self::Transmit(_) | Self::Dropped(_) => None,
+            Self::Transmit(_) | Self::Bare(_) | Self::Dropped(_) => None,
         }
     }
 }
@@ -41,6 +41,14 @@ impl Links {
     #[must_use]
     pub fn on_paths(mut self) -> Self {
         (self.on_paths, self.next_id) = (true, FIRST_PATHED);
+        self
+    }
+
+    /// The same endpoint, but it tells datagrams apart that the peer does not answer, on links that were dialed for
+    /// messages.
+    #[must_use]
+    pub fn tell_bare(mut self) -> Self {
+        self.tells_bare = true;
         self
     }
 

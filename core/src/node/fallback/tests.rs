@@ -1,0 +1,98 @@
+//! What counts against a service, without a network.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::{Fallback, FallbackOutput, Udp};
+use crate::machine::{Output, StreamOutput, Transmit};
+use crate::node::config::FallbackConfig;
+use crate::node::places::Places;
+use crate::pki::{Authority, Validity};
+use crate::quic::{QuicConfig, QuicOptions};
+use crate::time::Instant;
+use crate::timing::proxied::SUSPICION;
+use crate::timing::quic::SIGNALING_KEEP_ALIVE;
+use crate::tls::{Environment, Roots, WallClock};
+
+#[derive(Debug)]
+struct Clock;
+
+impl WallClock for Clock {
+    fn since_unix_epoch(&self) -> Duration {
+        Duration::from_secs(1_000_000_000)
+    }
+}
+
+fn at(text: &str) -> SocketAddr {
+    text.parse().unwrap()
+}
+
+/// A fallback to which NMS and TRS have answered by UDP at the beginning.
+fn fallback(nms: SocketAddr, trs: SocketAddr) -> Fallback {
+    let validity = Validity::new(Duration::from_secs(1), Duration::from_secs(2_000_000_000)).unwrap();
+    let root = Authority::root(&[1; 32], "root", validity).unwrap();
+    let quic = QuicConfig {
+        tls: Environment {
+            provider: Arc::new(rustls::crypto::ring::default_provider()),
+            clock: Arc::new(Clock),
+            key_log: None,
+        },
+        roots: Roots::new([root.certificate().clone()]).unwrap(),
+        identity: root.issue(&"alice.example".parse().unwrap(), &[7; 32], 1, validity).unwrap(),
+        alpn: b"h3".to_vec(),
+        options: QuicOptions::default(),
+    };
+    let config = FallbackConfig { port: None, outer: None, proxy: None };
+    let mut fallback = Fallback::with(config, quic, [3; 32]);
+    let address = "198.51.100.1".parse().unwrap();
+    let places = Places { addresses: vec![address], port: 5_000, nat64: None, prefer_v4: false, turn: 0 };
+    for (name, remote) in [("nms.example", nms), ("trs.example", trs)] {
+        fallback.knows(&places, &name.parse().unwrap(), &[remote]);
+        fallback.heard(Instant::ZERO, remote);
+    }
+    assert_eq!(fallback.udp, Udp::Works);
+    fallback
+}
+
+/// Lets the due timers run. Returns whether a TCP connection is opened.
+fn opens(fallback: &mut Fallback, now: Instant) -> bool {
+    fallback.handle_timeout(now);
+    let mut opened = false;
+    while let Some(output) = fallback.poll() {
+        opened |= matches!(output, FallbackOutput::Pass(Output::Stream(_, StreamOutput::Connect { .. })));
+    }
+    opened
+}
+
+#[test]
+fn what_a_trs_forwards_is_no_ground_to_leave_it_and_its_own_silence_is() {
+    let (nms, trs) = (at("192.0.2.3:443"), at("192.0.2.4:443"));
+    for answers in [true, false] {
+        let mut fallback = fallback(nms, trs);
+        let to = |remote| Transmit::new(at("198.51.100.1:5000"), remote, vec![0; 100]);
+        let mut opened = None;
+        // Twenty datagrams a second to a dead peer. Each service is sent a PING in three seconds, and again unless it
+        // answers.
+        for ms in (0..20_000).step_by(50) {
+            let now = Instant::from_millis(ms);
+            assert!(fallback.forward(now, to(trs)).is_some() || opened.is_some(), "{ms} ms");
+            let keep_alive = ms as u128 % SIGNALING_KEEP_ALIVE.as_millis();
+            for remote in [nms, trs].into_iter().filter(|_| [1_000, 1_200, 1_600].contains(&keep_alive)) {
+                if keep_alive == 1_000 || remote == trs && !answers {
+                    fallback.transmit(now, to(remote));
+                }
+                if remote == nms || answers {
+                    fallback.heard(now, remote);
+                }
+            }
+            if opens(&mut fallback, now) {
+                opened.get_or_insert(Duration::from_millis(ms));
+            }
+        }
+        match (answers, opened) {
+            (true, opened) => assert_eq!(opened, None),
+            (false, opened) => assert!(opened.unwrap() <= SIGNALING_KEEP_ALIVE + SUSPICION, "{opened:?}"),
+        }
+    }
+}
