@@ -268,6 +268,9 @@ pub enum Failure {
     Protocol,
     /// The other side speaks only versions that are older than all of ours: it has to be upgraded.
     Outdated,
+    /// Under `policy = "paper"`: Table 1 says that two networks reach each other directly, so the TRS is not asked
+    /// for, and no packet gets through.
+    Stranded,
     /// The virtual addresses from the NMS differ from those in the certificate of the peer, or of this node.
     WrongAddresses,
 }
@@ -293,6 +296,7 @@ impl fmt::Display for Failure {
             Self::NoAddress => f.write_str("no common address family"),
             Self::Protocol => f.write_str("protocol error"),
             Self::Outdated => f.write_str("the other side speaks an older version only: upgrade it"),
+            Self::Stranded => f.write_str("these two networks cannot meet under Table 1: its direct way does not work"),
             Self::WrongAddresses => {
                 f.write_str("the NMS says other virtual addresses than the certificate: look into its log and database")
             }

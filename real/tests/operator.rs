@@ -410,6 +410,24 @@ fn under_the_optimal_policy_status_says_what_came_of_the_direct_way() {
 }
 
 #[test]
+fn two_networks_that_cannot_meet_under_table_1_are_told_so() {
+    let Some(lab) = Lab::up_under("stranded", "1", "proposed", "as nms trs a b", "paper") else { return };
+    // A host firewall at each, as many have: what nobody here has asked for is dropped.
+    for node in ["a", "b"] {
+        lab.sh(
+            node,
+            "nft 'add table inet fault; add chain inet fault in { type filter hook input priority 0; }; \
+             add rule inet fault in ct state established,related accept; add rule inet fault in udp dport 443 drop'",
+        );
+    }
+    lab.ask("a", &["ping", "b", "--count", "1"]);
+    lab.until_status("a", 20, &["stranded b.cyphonic.test: these two networks cannot meet under Table 1"]);
+    let said = lab.ask("a", &["ping", "b", "--count", "1"]);
+    assert!(said.contains("cannot meet under Table 1") && said.contains("policy = \"optimal\""), "{said}");
+    assert_eq!(lab.count("a", "this node and a peer cannot meet under Table 1"), 1, "{}", lab.log("a"));
+}
+
+#[test]
 fn ctrl_c_ends_a_ping_with_its_summary_and_the_usual_code() {
     let Some(mut lab) = Lab::up("int", "1", "proposed", "as nms trs a b") else { return };
     lab.until_reached("a", "b");

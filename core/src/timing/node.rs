@@ -145,6 +145,12 @@ timings! {
     /// Why: a NAT keeps an established connection for 2 h 4 min at least, twice the keep-alive of TCP (RFC 5382 REQ-5).
     TCP_SILENCE: Duration = Duration::from_secs(7_440);
 
+    /// A name query whose answer is known waits for a tunnel no longer than this.
+    ///
+    /// Why: a resolver asks its next server after 5 s (resolv.conf(5)). That server may be a stranger, who would learn
+    /// the name and deny it.
+    QUERY_PATIENCE: Duration = Duration::from_secs(4);
+
     /// Once a node has been without a registration for this long, DNS queries for peers wait no longer.
     ///
     /// Why: a restarted NMS has its nodes again after [`NMS_KEEP_ALIVE`] and a round trip. So a query that waits over a

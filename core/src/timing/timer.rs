@@ -71,6 +71,8 @@ timers! {
     Path => "paths of a tunnel",
     /// A node gives a peer up to which there is no tunnel.
     Route => "route given up",
+    /// A name query that waits for a tunnel is answered without one.
+    HeldQuery => "held name query answered",
     /// A node sends a Direction Request again.
     DirectionRetry => "Direction Request sent again",
     /// A node asks for a route again, after one that failed.

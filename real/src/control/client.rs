@@ -110,6 +110,13 @@ fn describe(status: &Status) -> String {
     for peer in &status.not_permitted {
         let _ = writeln!(text, "  refused  {peer}: the access rules of the NMS forbid this node to talk with it");
     }
+    for peer in &status.stranded {
+        let _ = writeln!(
+            text,
+            "  stranded {peer}: these two networks cannot meet under Table 1; with `policy = \"optimal\"` at the NMS they \
+             are relayed"
+        );
+    }
     if !status.dropped.is_empty() {
         let rows: Vec<_> = status.dropped.iter().map(|(reason, count)| format!("{reason} {count}")).collect();
         let _ = writeln!(text, "  dropped  {}", rows.join(", "));

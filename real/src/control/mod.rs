@@ -132,6 +132,10 @@ pub struct Status {
     /// Peers that the NMS's access rules forbid this node to talk with, as far as it has asked for them.
     #[serde(default)]
     pub not_permitted: Vec<String>,
+    /// Peers that this node cannot meet, because Table 1 says that they reach each other directly and nothing gets
+    /// through (`policy = "paper"`).
+    #[serde(default)]
+    pub stranded: Vec<String>,
     /// What was dropped, by reason.
     pub dropped: std::collections::BTreeMap<String, u64>,
     /// The timer that the node waits for.

@@ -217,6 +217,7 @@ impl Facts {
                 "no address of this machine has the family (IPv4 or IPv6) of a service".to_owned(),
                 "check this machine's network, and `addresses` if it is set",
             ),
+            Reason::Stranded => trouble(reason.to_string(), STRANDED),
             Reason::Replaced | Reason::Moved => trouble(reason.to_string(), "none needed"),
         }
     }
@@ -249,6 +250,10 @@ impl Facts {
     }
 }
 
+/// What helps where Table 1 knows no way that works.
+pub(super) const STRANDED: &str =
+    "does a firewall drop it? with `policy = \"optimal\"` at the NMS, and a TRS, such nodes are relayed";
+
 /// Why a peer cannot be reached.
 pub(super) fn unreached(name: &Fqdn, reason: Option<&Reason>) -> Trouble {
     let (what, remedy) = match reason {
@@ -271,6 +276,13 @@ pub(super) fn unreached(name: &Fqdn, reason: Option<&Reason>) -> Trouble {
         Some(Reason::Refused(ErrorCode::Unavailable)) => {
             ("the NMS cannot serve now: its database fails".to_owned(), "its log says why; try again in a while")
         }
+        Some(Reason::Stranded) => (
+            format!(
+                "this node and {name} cannot meet under Table 1: it says that their networks reach each other directly, \
+                 and nothing gets through"
+            ),
+            STRANDED,
+        ),
         Some(Reason::Authentication | Reason::CertificateDates) => (
             format!("this node and {name} do not believe each other's certificates"),
             "is one of them revoked or expired, or a clock wrong? `cyphonic ca print FILE` and `date -u` show it",

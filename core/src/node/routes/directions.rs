@@ -60,7 +60,11 @@ impl Routes {
         peer.permit(direction.permissions.0.take());
         peer.begin_attempt(tunnel, origin);
         peer.slow = slow;
-        peer.search.until = peer.search.until.max(now + patient(ROUTE_TIMEOUT, slow) / 2);
+        // A node that asks again and again after failures would otherwise never give the peer up. Where one of the two
+        // is slow, it takes some failures until the timeouts have grown.
+        if !initiator || slow || peer.search.failures == 0 {
+            peer.search.until = peer.search.until.max(now + patient(ROUTE_TIMEOUT, slow) / 2);
+        }
         // A tunnel to a slow peer takes longer than a resolver waits.
         let queries = if slow { peer.held.take_queries() } else { Vec::new() };
         for query in queries {

@@ -7,6 +7,7 @@ use bytes::Bytes;
 
 use crate::dns::Question;
 use crate::event::DropReason;
+use crate::time::Instant;
 
 /// Most packets held for one peer.
 pub const MAX_HELD_PACKETS: usize = 64;
@@ -37,7 +38,8 @@ pub(in crate::node) struct HeldQuery {
 pub(super) struct Held {
     packets: VecDeque<Bytes>,
     bytes: usize,
-    queries: Vec<HeldQuery>,
+    /// With the time by which each has to be answered, the most urgent first.
+    queries: VecDeque<(Instant, HeldQuery)>,
 }
 
 impl Held {
@@ -51,18 +53,29 @@ impl Held {
         Ok(())
     }
 
-    /// Keeps a DNS query.
-    pub(super) fn push_query(&mut self, query: HeldQuery) -> Result<(), DropReason> {
+    /// Keeps a DNS query that has to be answered by `due`.
+    pub(super) fn push_query(&mut self, due: Instant, query: HeldQuery) -> Result<(), DropReason> {
         if self.queries.len() >= MAX_HELD_QUERIES {
             return Err(DropReason::QueueFull);
         }
-        self.queries.push(query);
+        self.queries.push_back((due, query));
         Ok(())
     }
 
     /// The queries that wait; the packets stay.
     pub(super) fn take_queries(&mut self) -> Vec<HeldQuery> {
-        std::mem::take(&mut self.queries)
+        std::mem::take(&mut self.queries).into_iter().map(|(_, query)| query).collect()
+    }
+
+    /// When the next query has to be answered, tunnel or not.
+    pub(super) fn query_due(&self) -> Option<Instant> {
+        self.queries.front().map(|(due, _)| *due)
+    }
+
+    /// A query that has to be answered now.
+    pub(super) fn take_due_query(&mut self, now: Instant) -> Option<HeldQuery> {
+        self.query_due().filter(|due| *due <= now)?;
+        self.queries.pop_front().map(|(_, query)| query)
     }
 
     /// Whether nothing waits.
@@ -71,8 +84,9 @@ impl Held {
     }
 
     /// What waits: packets and queries, each in the order in which they came.
-    pub(super) fn into_parts(self) -> (VecDeque<Bytes>, Vec<HeldQuery>) {
-        (self.packets, self.queries)
+    pub(super) fn into_parts(mut self) -> (VecDeque<Bytes>, Vec<HeldQuery>) {
+        let queries = self.take_queries();
+        (self.packets, queries)
     }
 
     /// Takes over the packets and queries of another peer. Returns how many had no room and are lost.
@@ -81,9 +95,10 @@ impl Held {
         for packet in other.packets {
             lost += usize::from(self.push(packet).is_err());
         }
-        for query in other.queries {
-            lost += usize::from(self.push_query(query).is_err());
+        for (due, query) in other.queries {
+            lost += usize::from(self.push_query(due, query).is_err());
         }
+        self.queries.make_contiguous().sort_by_key(|(due, _)| *due);
         lost
     }
 }

@@ -82,6 +82,8 @@ pub(super) struct Search {
     pub(super) failures: u8,
     /// When to ask for the relay beside a direct attempt.
     pub(super) relay_at: Option<Instant>,
+    /// The last attempt was at a direct way that Table 1 alone had chosen, and was not answered.
+    pub(super) is_stranded: bool,
 }
 
 /// The state of the route to a peer.
@@ -248,7 +250,7 @@ impl Peer {
             ahead: None,
             traffic: Traffic::default(),
             flows: None,
-            search: Search { until, failures: 0, relay_at: None },
+            search: Search { until, failures: 0, relay_at: None, is_stranded: false },
             setbacks: 0,
             yielded: None,
             state: PeerState::Wanted { retry: None },
@@ -496,6 +498,7 @@ impl Peer {
         let again = self.attempts().filter_map(|(_, origin)| origin.again.map(|again| again.next)).min();
         let timers = [
             (Timer::Route, give_up),
+            (Timer::HeldQuery, self.addresses.and(self.held.query_due())),
             (Timer::RoutePause, retry.map(|(at, _)| at)),
             (Timer::DirectionRetry, self.request().map(|request| request.retry.next)),
             (Timer::DirectionRetry, again),

@@ -2,7 +2,7 @@
 
 use super::peer::{PeerState, PendingRequest};
 use super::table::PeerId;
-use super::{RouteOutput, Routes, lose, take_due};
+use super::{Answer, RouteOutput, Routes, lose, take_due};
 use crate::event::{DropReason, Event, Failure};
 use crate::message::{DirectionRequest, ErrorCode, Want};
 use crate::node::part::{TunnelId, Turn};
@@ -132,6 +132,11 @@ impl Routes {
     pub(super) fn peer_timeout(&mut self, turn: &mut Turn<'_, RouteOutput>, id: PeerId) {
         let now = turn.now;
         let Some(peer) = self.peers.find_mut(id) else { return };
+        while let Some(addresses) = peer.addresses
+            && let Some(query) = peer.held.take_due_query(now)
+        {
+            turn.push(RouteOutput::Answer(query, Answer::Addresses(addresses)));
+        }
         if defect!(RouteNeverGivenUp) {
             peer.search.until = peer.search.until.max(now + ROUTE_TIMEOUT);
         }

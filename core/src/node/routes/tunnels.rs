@@ -100,6 +100,7 @@ impl Routes {
     ) {
         let now = turn.now;
         let Some(peer) = self.peers.find_mut(id) else { return };
+        peer.search.is_stranded = origin.want.is_none() && !origin.relayed && reason == Failure::Timeout;
         let retry = match &mut peer.state {
             PeerState::Up(_) if !origin.relayed => return self.not_improved(turn, id, reason),
             // Another request or attempt is under way, or a tunnel carries packets.

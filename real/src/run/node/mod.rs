@@ -90,8 +90,10 @@ impl Shell for NodeShell {
         if matches!(event, Event::TunnelReady { .. } | Event::TunnelUp(_) | Event::TunnelDown { .. }) {
             self.interface.lead(machine);
         }
-        if let Event::TunnelDown { peer, reason } = &event {
-            self.pings.tunnel_down(peer, reason);
+        match &event {
+            Event::TunnelUp(up) => self.pings.tunnel_up(up.peer.as_str()),
+            Event::TunnelDown { peer, reason } => self.pings.tunnel_down(peer, reason),
+            _ => {}
         }
         self.observed.event(&event);
     }
@@ -148,8 +150,7 @@ impl Shell for NodeShell {
                 });
             }
             NodeRequest::Asked((Question::Ping { name }, reply)) => {
-                let own = (self.standing.name(), self.standing.own(), self.standing.trouble());
-                self.pings.begin(machine, now, own, &name, reply);
+                self.pings.begin(machine, now, &self.standing, &name, reply);
             }
             NodeRequest::Asked((Question::Capture { rebuild }, reply)) => {
                 let answer = self.observed.capture();

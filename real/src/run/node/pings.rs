@@ -17,7 +17,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use cyphonic_core::dns;
 use cyphonic_core::event::Failure as Reason;
-use cyphonic_core::name::{Fqdn, Virtual};
+use cyphonic_core::name::Fqdn;
 use cyphonic_core::node::{Node, Overlay};
 use cyphonic_core::packet;
 use cyphonic_core::time::Instant;
@@ -27,6 +27,7 @@ use tokio::net::UdpSocket;
 use tokio::sync::oneshot;
 
 use super::super::trouble::{self, Trouble};
+use super::standing::Standing;
 use super::{milliseconds, via};
 use crate::control::{Answer, Pong, Reply};
 use crate::error::Code;
@@ -90,26 +91,18 @@ impl Pings {
         }
     }
 
-    /// Begins a ping from this node, which is called `own_name`. Without virtual addresses (`own`) it fails at once;
-    /// `trouble` says why.
-    pub(super) fn begin(
-        &mut self,
-        machine: &Node,
-        now: Instant,
-        (own_name, own, trouble): (&Fqdn, Option<Virtual>, Option<&Trouble>),
-        name: &str,
-        reply: To,
-    ) {
+    /// Begins a ping from this node. Without virtual addresses it fails at once.
+    pub(super) fn begin(&mut self, machine: &Node, now: Instant, standing: &Standing, name: &str, reply: To) {
         self.under_way.retain(|_, ping| now < ping.since + PING_TIMEOUT);
         // A short name is in the overlay's zone.
         let full = if name.contains('.') { name.to_owned() } else { format!("{name}.{}", self.overlay.zone) };
         let Ok(name) = full.parse::<Fqdn>() else { return refuse(reply, "that is no name", "give a node's name") };
-        let Some(own) = own else {
-            let why = trouble.map(|trouble| (format!(": {}", trouble.what), trouble.remedy.as_str()));
+        let Some(own) = standing.own() else {
+            let why = standing.trouble().map(|trouble| (format!(": {}", trouble.what), trouble.remedy.as_str()));
             let (why, remedy) = why.unwrap_or((String::new(), "wait a moment; `cyphonic status` says how it stands"));
             return refuse(reply, &format!("this node is not registered yet{why}"), remedy);
         };
-        if name == *own_name {
+        if name == *standing.name() {
             return refuse(reply, "that is this node itself", "give another node's name");
         }
         if self.under_way.len() >= PINGS {
@@ -120,7 +113,8 @@ impl Pings {
         let text = name.to_string();
         let known = machine.peers().into_iter().find(|peer| peer.peer == text && peer.tunnel.is_some());
         let address = known.and_then(|peer| peer.addresses).map(|addresses| addresses.v4);
-        let ping = Ping { name: name.clone(), from: own.v4, address: None, since: now, reason: None, reply };
+        let reason = standing.is_stranded(name.as_str()).then_some(Reason::Stranded);
+        let ping = Ping { name: name.clone(), from: own.v4, address: None, since: now, reason, reply };
         self.under_way.insert(number, ping);
         if let Some(address) = address {
             return self.send_echo(now, number, address);
@@ -133,8 +127,19 @@ impl Pings {
 
     /// Notes that the tunnel to a peer has ended, or did not come up.
     pub(super) fn tunnel_down(&mut self, peer: &str, reason: &Reason) {
-        for ping in self.under_way.values_mut().filter(|ping| ping.name.as_str() == peer) {
+        for (number, ping) in self.under_way.iter_mut().filter(|(_, ping)| ping.name.as_str() == peer) {
             ping.reason = Some(reason.clone());
+            // The echo is lost, unless another tunnel takes the place of this one.
+            if ping.address.is_some() && !matches!(reason, Reason::Moved | Reason::Replaced) {
+                self.unreached.push(*number);
+            }
+        }
+    }
+
+    /// Notes that there is a tunnel to a peer.
+    pub(super) fn tunnel_up(&mut self, peer: &str) {
+        for ping in self.under_way.values_mut().filter(|ping| ping.name.as_str() == peer) {
+            ping.reason = None;
         }
     }
 
@@ -156,7 +161,10 @@ impl Pings {
         if self.under_way.get(&number).is_none_or(|ping| ping.address.is_some()) {
             return false;
         }
+        let is_stranded = self.under_way.get(&number).is_some_and(|ping| ping.reason == Some(Reason::Stranded));
         match address {
+            // The answer comes without a tunnel, or the reason would be gone.
+            Some(_) if is_stranded => self.unreached.push(number),
             Some(IpAddr::V4(address)) => self.send_echo(now, number, address),
             _ => self.unreached.push(number),
         }

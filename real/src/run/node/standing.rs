@@ -25,8 +25,8 @@ use super::{milliseconds, via};
 use crate::control;
 use crate::files::{Ends, Span};
 
-/// Most peers that are named as forbidden.
-const MOST_NOT_PERMITTED: usize = 32;
+/// Most peers that are named as forbidden, and as stranded.
+const MOST_OUT_OF_REACH: usize = 32;
 
 /// A node's names and settings, as they are shown.
 pub(super) struct Shown {
@@ -54,8 +54,10 @@ pub(super) struct Standing {
     trouble: Option<(Failed, Trouble)>,
     /// How the network treats the node in IPv6 and IPv4.
     behaviours: [Option<Behaviour>; 2],
-    /// Peers that the access rules forbid, newest last; at most [`MOST_NOT_PERMITTED`].
+    /// Peers that the access rules forbid, newest last; at most [`MOST_OUT_OF_REACH`].
     not_permitted: VecDeque<String>,
+    /// Peers that no direct way leads to, where Table 1 knows no other; newest last, at most as many.
+    stranded: VecDeque<String>,
     /// Why peers are still reached through the TRS, if a direct path was tried.
     still_relayed: BTreeMap<String, Reason>,
 }
@@ -80,25 +82,25 @@ impl Standing {
             trouble: None,
             behaviours: [None, None],
             not_permitted: VecDeque::new(),
+            stranded: VecDeque::new(),
             still_relayed: BTreeMap::new(),
         }
     }
 
-    /// Notes whether the access rules forbid a peer.
-    fn permits(&mut self, peer: &str, permitted: bool) {
-        let was = self.not_permitted.iter().any(|known| known == peer);
-        self.not_permitted.retain(|known| known != peer);
-        if permitted {
-            return;
-        }
-        if !was {
+    /// Notes what came of the search for a peer; no reason if there is a tunnel.
+    fn found(&mut self, peer: &str, reason: Option<&Reason>) {
+        if note(&mut self.not_permitted, peer, reason == Some(&Reason::Refused(ErrorCode::NotPermitted))) {
             tracing::warn!(%peer, remedy = "ask the operator of the NMS: `cyphonic rules who-may` there shows the rules",
                 "the access rules forbid this node to talk with a peer");
         }
-        if self.not_permitted.len() >= MOST_NOT_PERMITTED {
-            self.not_permitted.pop_front();
+        if note(&mut self.stranded, peer, reason == Some(&Reason::Stranded)) {
+            tracing::warn!(%peer, remedy = trouble::STRANDED, "this node and a peer cannot meet under Table 1");
         }
-        self.not_permitted.push_back(peer.to_owned());
+    }
+
+    /// Whether no way led to a peer under Table 1 when this node looked for one last.
+    pub(super) fn is_stranded(&self, peer: &str) -> bool {
+        self.stranded.iter().any(|known| known == peer)
     }
 
     pub(super) fn name(&self) -> &Fqdn {
@@ -145,13 +147,13 @@ impl Standing {
                 self.still_relayed.insert(peer.clone(), reason.clone());
             }
             Event::TunnelUp(up) => {
-                self.permits(up.peer.as_str(), true);
+                self.found(up.peer.as_str(), None);
                 if up.pattern != Pattern::Relayed {
                     self.still_relayed.remove(up.peer.as_str());
                 }
             }
             Event::TunnelDown { peer, reason } => {
-                self.permits(peer, *reason != Reason::Refused(ErrorCode::NotPermitted));
+                self.found(peer, Some(reason));
                 self.still_relayed.remove(peer);
             }
             _ => {}
@@ -211,6 +213,7 @@ impl Standing {
             notices: Vec::new(),
             peers: machine.peers().iter().map(|status| self.peer(now, status)).collect(),
             not_permitted: self.not_permitted.iter().cloned().collect(),
+            stranded: self.stranded.iter().cloned().collect(),
             dropped,
             next: machine.next_timer().map(|due| control::Next {
                 timer: due.timer.to_string(),
@@ -341,6 +344,19 @@ fn filtered(filtering: Filtering) -> &'static str {
         Filtering::Address => "who was sent something may send in",
         Filtering::AddressAndPort => "who was sent something may send in, from that port only",
     }
+}
+
+/// Puts a peer at the end of a list, or takes it off. True if it is new there.
+fn note(list: &mut VecDeque<String>, peer: &str, belongs: bool) -> bool {
+    let was = list.iter().any(|known| known == peer);
+    list.retain(|known| known != peer);
+    if belongs {
+        if list.len() >= MOST_OUT_OF_REACH {
+            list.pop_front();
+        }
+        list.push_back(peer.to_owned());
+    }
+    belongs && !was
 }
 
 fn both(addresses: Virtual) -> Vec<IpAddr> {

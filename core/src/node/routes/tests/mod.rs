@@ -265,6 +265,36 @@ fn a_query_is_answered_when_the_tunnel_is_up_and_at_once_from_then_on() {
 }
 
 #[test]
+fn two_networks_that_cannot_meet_under_table_1_are_told_so_and_others_are_not() {
+    check(
+        Case::new(true),
+        "
+        0     | registered                         |                                 |
+        0     | query bob                          | tell wanted; request bob any #0 | bob asks any#0 holds
+        40    | direction #0 bob dials direct paper| build t0                        | bob builds t0 holds
+        11999 | down t0 timeout                    | answer failed; tell down: these two networks cannot meet under Table 1: its direct way does not work |
+        ",
+    );
+}
+
+#[test]
+fn a_query_whose_answer_is_known_waits_no_longer_than_a_resolver() {
+    check(
+        Case::new(true),
+        "
+        0    | registered                         |                                      |
+        0    | query bob                          | tell wanted; request bob any #0      | bob asks any#0 holds
+        40   | direction #0 bob dials direct paper| build t0                             | bob builds t0 holds
+        50   | packet bob                         |                                      | bob builds t0 holds
+        1000 | query bob                          |                                      | bob builds t0 holds
+        4000 | timeout                            | answer 198.18.0.10                   | bob builds t0 holds
+        5000 | timeout                            | answer 198.18.0.10                   | bob builds t0 holds
+        5001 | up t0                              | tell up; send t0; flush              | bob up t0
+        ",
+    );
+}
+
+#[test]
 fn packets_go_ahead_once_the_peer_has_proved_itself_and_are_counted_if_the_tunnel_fails() {
     check(
         Case::new(true),
