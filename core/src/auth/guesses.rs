@@ -1,12 +1,13 @@
 //! The rate limit of password checks. A check is slow on purpose ([`crate::store::PasswordHash`]), and the AS answers
 //! nothing else meanwhile. So the AS spends only a part of its time on checks.
 //!
-//! Two token buckets count iterations: one for all sources together, which gains [`ALL`] a second, and one for each
-//! source, which gains [`ONE`]. A check takes its iterations out of both. So guesses from one source leave most of the
-//! AS's time to others.
+//! Token buckets count iterations: one bucket for all sources together, which gains [`ALL`] a second, and one for each
+//! source, which gains [`ONE`] a second. A check takes its iterations out of both. So guesses from one source leave
+//! most of the AS's time to others.
 //!
-//! A source that has sent a right password pays from another bucket, which gains [`KNOWN`] a second. Strangers cannot
-//! empty it. So a device that logs in from a known source is served at once, however many addresses guess.
+//! A source that has sent a right password is *known*. All known sources share a bucket of their own, which gains
+//! [`KNOWN`] a second, instead of the one for all sources. Strangers cannot empty it. So a device that logs in from a
+//! known source is served at once, however many addresses guess.
 //!
 //! A bucket is kept as the instant at which it will be full again.
 
@@ -19,15 +20,17 @@ use crate::shares::source_of;
 use crate::time::Instant;
 use crate::timing::auth::{PASSWORDS_SAVED_BY_ALL, PASSWORDS_SAVED_BY_ONE};
 
-/// Iterations a second for all sources: two passwords of 600,000, less than half of a slow core's time.
+/// Iterations a second for all sources: two passwords of 600,000 iterations, which take less than half of a slow core's
+/// time.
 const ALL: u64 = 1_200_000;
-/// Iterations a second for one source: one password of 600,000 every five seconds.
+/// Iterations a second for one source: one password of 600,000 iterations every five seconds.
 const ONE: u64 = 120_000;
-/// Iterations a second for all sources that have sent a right password: one password of 600,000.
+/// Iterations a second for all known sources together: one password of 600,000 iterations.
 const KNOWN: u64 = 600_000;
-/// Most known sources. The one whose last right password is oldest is forgotten first.
+/// The largest number of known sources. If there is one more, the source whose last right password is the oldest is
+/// forgotten.
 const MOST_KNOWN: usize = 1024;
-/// From this many sources on, those with a full bucket are forgotten.
+/// If there are this many sources, those with a full bucket are forgotten. Nothing is lost: a new bucket is full, too.
 const MANY: usize = 1024;
 
 /// The buckets.
@@ -35,7 +38,7 @@ const MANY: usize = 1024;
 pub(super) struct Guesses {
     all: Instant,
     sources: BTreeMap<IpAddr, Instant>,
-    /// As `all`, for the known sources.
+    /// As `all`, but for the known sources.
     by_known: Instant,
     /// The known sources, each with the time of its last right password.
     known: BTreeMap<IpAddr, Instant>,
@@ -50,7 +53,7 @@ fn pay(earned: Instant, now: Instant, iterations: NonZeroU32, rate: u64, saved: 
 
 impl Guesses {
     /// Whether a password of this many iterations may be checked now for this source. If so, the iterations are taken
-    /// out.
+    /// out of the buckets.
     pub(super) fn may(&mut self, now: Instant, from: IpAddr, iterations: NonZeroU32) -> bool {
         if self.sources.len() >= MANY {
             self.sources.retain(|_, earned| *earned > now);
@@ -66,7 +69,7 @@ impl Guesses {
         true
     }
 
-    /// A right password came from there.
+    /// Notes that a right password came from this address: its source is known from now on.
     pub(super) fn was_right(&mut self, now: Instant, from: IpAddr) {
         self.known.insert(source_of(from), now);
         if self.known.len() > MOST_KNOWN
@@ -99,7 +102,7 @@ mod tests {
         let mut guesses = Guesses::default();
         let mut tries = |second, who: &str| (0..10).filter(|_| guesses.may(at(second), from(who), REAL)).count();
         assert_eq!(tries(0, "2001:db8::1"), 3);
-        assert_eq!(tries(0, "2001:db8::2"), 0, "of the same network");
+        assert_eq!(tries(0, "2001:db8::2"), 0, "a source of the same network");
         assert_eq!(tries(1, "192.0.2.1"), 3);
         assert_eq!(tries(4, "2001:db8::1"), 0);
         assert_eq!(tries(5, "2001:db8::1"), 1);

@@ -11,12 +11,12 @@ use super::{AtEnd, Der, Kind, Padding, WrappedKey};
 use crate::key::Key128;
 use crate::name::{Fqdn, NodeId, PathId, RelayCid, Virtual};
 
-/// Longest body, bytes. With header, HMAC, UDP and IPv4 the packet has 1,276 bytes: less than the 1,280 that every IPv6
-/// path carries (RFC 8200 §5).
+/// The longest body, in bytes. With our header, the HMAC, and the UDP and IPv4 headers, the packet has 1,276 bytes.
+/// That is less than the 1,280 bytes that every IPv6 path carries (RFC 8200 §5).
 pub const MAX_BODY: usize = 1200;
-/// Most addresses in one list.
+/// The largest number of addresses in one list.
 pub const MAX_ADDRESSES: usize = 16;
-/// Longest password, bytes of UTF-8.
+/// The longest password, in bytes of UTF-8.
 pub const MAX_PASSWORD: usize = 1024;
 
 /// Why bytes are not a message body.
@@ -52,7 +52,7 @@ pub enum DecodeError {
     /// A text is not UTF-8.
     #[error("a text is not UTF-8")]
     Utf8,
-    /// A name is not an [`Fqdn`], or is not in its one spelling (upper case, final dot).
+    /// A name is not an [`Fqdn`], or it is not in its one spelling: it has upper case or a final dot.
     #[error("a name is no FQDN in its one spelling")]
     Fqdn,
     /// The header's type is not a signaling message but [`Kind::Capsule`].
@@ -90,7 +90,7 @@ pub(super) trait Field: Sized {
     fn put(&self, out: &mut Vec<u8>);
     /// Reads the value off the front.
     fn take(r: &mut Reader<'_>) -> Result<Self, DecodeError>;
-    /// What the layout calls it.
+    /// The type's name in the layout.
     fn notation() -> String;
 }
 
@@ -198,7 +198,7 @@ impl<T: Field> Field for Option<T> {
     }
 }
 
-/// How the layout calls a field that may be missing at the end of a message.
+/// What the layout writes behind the type of a field that may be missing at the end of a message.
 pub(super) const IF_MORE: &str = " if more follows";
 
 impl<T: Field> Field for AtEnd<T> {
@@ -239,7 +239,7 @@ impl<T: Field> Field for Vec<T> {
     }
 }
 
-/// A password.
+/// A password: the only text that is a `String`.
 impl Field for String {
     fn put(&self, out: &mut Vec<u8>) {
         assert!(self.len() <= MAX_PASSWORD, "a password of more than {MAX_PASSWORD} bytes");
@@ -282,7 +282,7 @@ impl Field for Der {
 
 impl Field for Fqdn {
     fn put(&self, out: &mut Vec<u8>) {
-        // At most 253, by construction.
+        // An `Fqdn` has at most 253 bytes.
         (self.as_str().len() as u8).put(out);
         out.extend_from_slice(self.as_str().as_bytes());
     }

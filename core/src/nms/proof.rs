@@ -1,19 +1,22 @@
-//! Proof of addresses. A Route Direction names only addresses at which a node has proved to be.
+//! Proof of addresses. A Route Direction names only addresses at which a node has proved that it receives packets. The
+//! last two points have the exceptions.
 //!
 //! * **The address of a QUIC link** is proved by QUIC: by the handshake, and by path validation after a move (RFC 9000
 //!   §8).
 //! * **The source of a Registration Request** (conventional method): the Registration Response has an unpredictable
-//!   sequence number. The node counts on from it, as a TCP client acknowledges the initial sequence number (RFC 9293
-//!   §3.4.1).
+//!   sequence number. The node's own sequence numbers continue from it, as a TCP client acknowledges the initial
+//!   sequence number (RFC 9293 §3.4.1).
 //! * **Another source of later messages** (conventional method; a NAT has given the node a new mapping): a Keep Alive
 //!   with an unpredictable transaction, which the node acknowledges.
 //! * **The address of the other family** (`policy = "optimal"`): a Probe Token, which the node returns in its Network
-//!   Report. Under `policy = "paper"` the same proves an IPv6 address that Table 1 wants.
+//!   Report. Under `policy = "paper"` the same exchange proves an IPv6 address that the node only claims, if Table 1
+//!   wants that address.
 //! * **An address that a node only claims** has no proof. Table 1 still uses it to choose the pattern, but the NMS
-//!   tells it to no peer.
+//!   tells it to no peer, except an IPv6 address to a peer in the same network (`Network::is_beside`).
+//! * **An address inside the node's network** (`policy = "optimal"`) cannot be proved. It is told only to peers that
+//!   the NMS sees at the same public address.
 //!
-//! To an address without a proof the NMS sends at most three times the bytes that came from it, and [`UNPROVED_BYTES`]
-//! more.
+//! The NMS sends an address without a proof at most three times the bytes that came from it, plus [`UNPROVED_BYTES`].
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -29,20 +32,20 @@ use crate::timing::nms::TOKEN_PERIOD;
 /// Bytes that the NMS sends to an unproved address in addition to three times the bytes that came from it. The limit
 /// holds for each registration and each new source address.
 ///
-/// They suffice for a Registration Response (at most 220 bytes), and for a Route Direction (at most 500 bytes) that the
-/// NMS sends, and retransmits once, before the node's first message. It is also the smallest datagram with which a QUIC
-/// client begins (RFC 9000 §14.1).
+/// 1,200 bytes suffice for a Registration Response (at most 220 bytes), and for a Route Direction (at most 500 bytes)
+/// that the NMS sends, and retransmits once, before the node's first message. The smallest datagram with which a QUIC
+/// client begins also has 1,200 bytes (RFC 9000 §14.1).
 pub(super) const UNPROVED_BYTES: usize = 1_200;
-/// How many sequence numbers prove the source of a registration. The node counts on from the number in the Registration
-/// Response, and so many of its messages may be lost or reordered. There are 2^30 numbers, so one guess in 16 million
-/// is right.
+/// This many sequence numbers, from the one in the Registration Response on, prove the source of a registration. The
+/// node numbers its messages from there, and fewer than this many of them may be lost or reordered. The first number is
+/// one of 2^30, so one guess in 16 million is right.
 const NUMBERED: u32 = 64;
 
 /// Whether a node of the conventional method is where its datagrams come from.
 pub(super) enum Proof {
     /// The node is there.
     Given,
-    /// Not known yet.
+    /// Not known yet. `spare`: what is left of [`UNPROVED_BYTES`].
     Open { how: How, allowance: Allowance, spare: usize },
 }
 
@@ -55,7 +58,7 @@ pub(super) enum How {
 }
 
 impl Proof {
-    /// A proof that is not complete, after a message of this many bytes.
+    /// A proof that is still open, after a message of this many bytes from the address.
     pub(super) fn open(how: How, received: usize) -> Self {
         let mut allowance = Allowance::default();
         allowance.received(received);
@@ -73,7 +76,7 @@ impl Proof {
         }
     }
 
-    /// Whether so many bytes may go to the address. If so, they are counted.
+    /// Whether this many bytes may go to the address. If they may, they are counted.
     pub(super) fn take(&mut self, len: usize) -> bool {
         let Self::Open { allowance, spare, .. } = self else { return true };
         if allowance.take(len) {
@@ -84,7 +87,8 @@ impl Proof {
         good
     }
 
-    /// Whether a message from the address proves it, by its sequence number, or as a Keep Alive Ack by its transaction.
+    /// Whether a message from the address proves the address. The message does so by its sequence number or, if it is a
+    /// Keep Alive Ack, by its transaction (`acknowledged`).
     pub(super) fn is_proved_by(&self, sequence: u32, acknowledged: Option<u32>) -> bool {
         match self {
             Self::Given => false,
@@ -125,12 +129,13 @@ impl Tokens {
             .any(|period| self.token_of(period, node, epoch, proof.seen).ct_eq(&proof.token).into())
     }
 
-    /// The id of a Probe to a source that has proved nothing. Only the NMS can make it, and nothing is kept.
+    /// The id of a Probe to a source that has proved nothing. Only the NMS can make this id, and it does not have to
+    /// remember it.
     pub(super) fn challenge(&self, now: Instant, seen: SocketAddr) -> [u8; 16] {
         self.challenge_of(period(now), seen)
     }
 
-    /// Whether such a Probe was sent there a short time ago.
+    /// Whether `id` is the id of a Probe to this source in this [`TOKEN_PERIOD`] or the one before.
     pub(super) fn is_challenge(&self, now: Instant, seen: SocketAddr, id: &[u8; 16]) -> bool {
         let period = period(now);
         [period, period.wrapping_sub(1)].into_iter().any(|period| self.challenge_of(period, seen).ct_eq(id).into())

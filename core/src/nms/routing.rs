@@ -1,8 +1,9 @@
 //! From a Direction Request to two Route Directions (paper Figs. 3–5 and 7–9).
 //!
-//! The table has the order of the messages. A node in it is sent its Route Direction, and the TRS a Relay Request.
-//! Where the table has "its Confirmation" or "its Response", the NMS waits for that message before it goes on.
-//! `confirmed` and `fast` are values of `Signaling`.
+//! The table has the order of the messages. "Initiator" and "responder" stand for the Route Direction that the NMS
+//! sends to that node, and "TRS" for the Relay Request. Where the table has "its Confirmation" or "its Response", the
+//! NMS waits for that message before it goes on. `confirmed` and `fast` are values of `Signaling`. A standing leg is a
+//! leg that a node keeps for its next relayed tunnel.
 //!
 //! | method | pattern | who dials | first | then | last |
 //! |---|---|---|---|---|---|
@@ -16,9 +17,9 @@
 //! | proposed, `fast`, the responder has a standing leg | 3 | initiator | responder | | initiator |
 //!
 //! * **Retransmission.** In the conventional method the NMS retransmits a message with back-off until it is answered. A
-//!   retransmitted Direction Request makes it repeat the Route Direction.
+//!   retransmitted Direction Request makes the NMS repeat the Route Direction.
 //! * **Simultaneous requests** count as one. While a construction is under way, a Direction Request of its responder
-//!   starts no other one, unless it wants a kind of route that this construction does not cover.
+//!   starts another one only if it asks for a kind of route that this construction does not cover.
 //! * **A new construction** between two nodes replaces earlier ones between them: all that the same node asked for, and
 //!   those of the other node whose kind of route the new one covers.
 //! * **If the responder registers anew** before the initiator is told, the construction starts again with the new
@@ -48,18 +49,18 @@ use crate::timers::Backoff;
 use crate::timing::nms::{ROUTE_LIFETIME, ROUTING_RETRY, SIMULTANEOUS_REQUESTS};
 use crate::timing::{Due, Timer, patient};
 
-/// The largest number of requests to the TRS that are remembered, so that a Relay Epoch that answers one of them is
-/// accepted. Fewer are under way within one round trip. If a request is forgotten, the answer to a later one states the
-/// epoch.
+/// The largest number of requests to the TRS that are remembered. A Relay Epoch is accepted only if it answers one of
+/// them. Fewer requests than this are under way within one round trip. If a request is forgotten all the same, the
+/// answer to a later one states the epoch.
 const MAX_ASKED: usize = 64;
 /// The largest number of route constructions under way.
 pub const MAX_PENDING: usize = 65_536;
 /// The largest number of route constructions under way that one node asked for.
 pub const MAX_PENDING_PER_NODE: usize = 1024;
 
-/// The identifier of a route construction. It is also the transaction id of the messages to responder and TRS. If both
-/// nodes get their Route Directions at once (proposed method), it is the initiator's transaction id: a shared id tells
-/// them to which Route Direction a link belongs.
+/// The identifier of a route construction, and the transaction id of its messages to the responder and the TRS. If both
+/// nodes get their Route Directions at once (proposed method), it is also the initiator's transaction id. This shared
+/// id tells both nodes to which Route Direction a link belongs.
 pub(super) type PendingId = u32;
 
 /// A route construction.
@@ -76,9 +77,9 @@ pub(super) struct Pending {
     /// When the present step began.
     since: Instant,
     started: Instant,
-    /// Whether one of the two nodes is slow. Each wait is longer then.
+    /// Whether one of the two nodes is slow. If so, each wait is longer.
     slow: bool,
-    /// The lower value of the two nodes. `Paper` in the conventional method.
+    /// The lower one of the two nodes' values. `Paper` in the conventional method.
     signaling: Signaling,
     /// Whether the tunnel is relayed and begins on the responder's standing leg.
     on_standby: bool,
@@ -91,7 +92,7 @@ enum Step {
     AwaitRelay,
     /// The responder was told and must confirm.
     AwaitConfirmation,
-    /// Both nodes were told. It contains the responder's leg, if the route is relayed and of the proposed method.
+    /// Both nodes were told. The value is the responder's leg, if the route is relayed and of the proposed method.
     Told(Option<RelayCid>),
 }
 
@@ -365,7 +366,8 @@ impl Nms {
         self.send_flagged(now, responder, told, &Message::RouteDirectionResponder(direction));
     }
 
-    /// The Route Direction for the initiator or the responder; `None` if the construction is gone.
+    /// The Route Direction for the initiator or the responder. `None` if the construction or one of its nodes is gone,
+    /// or if the peer's virtual addresses are not known.
     fn direction(&self, id: PendingId, to: Dialer, cid: Option<RelayCid>) -> Option<RouteDirection> {
         let pending = self.pending.get(&id)?;
         let nodes = (self.nodes.get(&pending.initiator)?, self.nodes.get(&pending.responder)?);
@@ -397,7 +399,7 @@ impl Nms {
     /// address.
     ///
     /// Nodes in one network (`Network::is_beside`) are told each other's IPv6 addresses without proof, because a
-    /// firewall may have stopped the challenge. A node that invents an address there can only invent one in its own
+    /// firewall may have stopped the challenge. A node that invents such an address can only invent one in its own
     /// network.
     fn told(&self, to: &Registration, of: &Registration, place: SocketAddr) -> SocketAddr {
         let nothing = if place.is_ipv4() { IpAddr::from([0; 4]) } else { IpAddr::from([0; 16]) };
@@ -477,8 +479,8 @@ impl Nms {
                 }
             }
             // A Relay Epoch counts if it answers any request since the last Relay Epoch: several requests may be under
-            // way, and the TRS answers at most one of them in each `EPOCH_TOLD_EVERY`. After it all earlier requests
-            // are forgotten, so that a replayed Relay Epoch cannot take the epochs back.
+            // way, and the TRS answers at most one of them in each `EPOCH_TOLD_EVERY`. All earlier requests are then
+            // forgotten, so that a replayed Relay Epoch cannot set the epochs back.
             Ok((header, Message::RelayEpoch(RelayEpoch { last }))) => {
                 if !self.asked_trs.contains(&header.transaction) {
                     return self.dropped(DropReason::Unexpected);
@@ -593,7 +595,7 @@ impl Nms {
         Some(if over { Timer::RouteForgotten } else { Timer::RoutingRetry }.at(at))
     }
 
-    /// Ends every construction for whose two nodes `is_over` is true. The initiator is told, unless it has its Route
+    /// Ends every construction if `is_over` is true for its two nodes. The initiator is told, unless it has its Route
     /// Direction already.
     pub(super) fn void_pending(&mut self, now: Instant, mut is_over: impl FnMut(&Self, NodeId, NodeId) -> bool) {
         let all: Vec<_> = self.pending.iter().map(|(&id, p)| (id, p.initiator, p.responder)).collect();
@@ -617,14 +619,14 @@ impl Nms {
         }
     }
 
-    /// Voids the constructions that use a node's old address, because it registered anew or is gone.
+    /// Voids the constructions that use a node's old address, because the node registered anew or is gone.
     ///
-    /// If the node is the responder, its initiator may have its Route Direction already or not:
+    /// If the node is the responder, the next step depends on the initiator's Route Direction:
     ///
-    /// * not yet: the construction starts again with the new address, or the initiator is told that the peer is
+    /// * not sent yet: the construction starts again with the new address, or the initiator is told that the peer is
     ///   offline;
-    /// * already, on a direct route: the initiator is told that the peer is offline;
-    /// * already, on a relayed route: nothing, because such a route does not use the responder's address.
+    /// * sent, for a direct route or one that begins on a standing leg: the initiator is told that the peer is offline;
+    /// * sent, for another relayed route: nothing is sent, because such a route does not use the responder's address.
     pub(super) fn void_pending_of(&mut self, now: Instant, node: NodeId) {
         let void: Vec<_> = self.concerned_by(node).collect();
         for id in void {

@@ -165,15 +165,15 @@ pub(super) enum CarriageOutput {
     /// Send this. A peer answers it, perhaps through a TRS, or nobody does; a service does not.
     Unasking(Transmit),
     /// The AS accepted the login.
-    LoggedIn(LoginResponse),
+    LoggedIn(Box<LoginResponse>),
     /// The login failed.
     LoginFailed(Failure),
     /// Messages can be sent to the NMS.
     NmsReady,
     /// The session with the NMS is lost, or was not opened.
     NmsLost(Failure),
-    /// A message of the NMS.
-    FromNms(Header, Message),
+    /// A message of the NMS. It is boxed, because each packet moves through this type, and messages are large.
+    FromNms(Box<(Header, Message)>),
     /// Packets may be sent into a tunnel although the peer has not answered yet (`signaling = "fast"`).
     TunnelReady(TunnelId),
     /// A tunnel is ready.

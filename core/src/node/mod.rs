@@ -330,12 +330,15 @@ impl Node {
                 CarriageOutput::Pass(output) => self.out.push_back(output),
                 CarriageOutput::LoggedIn(response) => {
                     self.knows(&self.services.nms_name.clone(), &response.nms);
-                    self.tell_cloud(now, CloudInput::LoggedIn(response));
+                    self.tell_cloud(now, CloudInput::LoggedIn(*response));
                 }
                 CarriageOutput::NmsReady => self.tell_cloud(now, CloudInput::NmsReady),
                 CarriageOutput::LoginFailed(reason) => self.tell_cloud(now, CloudInput::LoginFailed(reason)),
                 CarriageOutput::NmsLost(reason) => self.tell_cloud(now, CloudInput::Failed(reason)),
-                CarriageOutput::FromNms(header, message) => self.on_nms_message(now, &header, message),
+                CarriageOutput::FromNms(said) => {
+                    let (header, message) = *said;
+                    self.on_nms_message(now, &header, message);
+                }
                 CarriageOutput::TunnelReady(tunnel) => self.tell_routes(now, RouteInput::TunnelReady(tunnel)),
                 CarriageOutput::TunnelUp(tunnel, up) => self.tell_routes(now, RouteInput::TunnelUp(tunnel, up)),
                 CarriageOutput::TunnelDown(tunnel, reason) => {

@@ -88,3 +88,27 @@ pub(super) fn fork(rng: &mut ChaCha20Rng) -> ChaCha20Rng {
     rng.fill_bytes(&mut seed);
     ChaCha20Rng::from_seed(seed)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::mem::size_of;
+
+    use crate::event::Event;
+    use crate::node::carriage::CarriageOutput;
+    use crate::node::inner::{InnerInput, InnerOutput};
+    use crate::node::routes::{RouteInput, RouteOutput};
+
+    /// Each packet is moved through each of these types. When they held whole messages and queries, that cost as much
+    /// as copying the packet itself.
+    #[test]
+    fn what_each_packet_moves_through_is_no_larger_than_an_event() {
+        let sizes = [
+            size_of::<RouteInput>(),
+            size_of::<RouteOutput>(),
+            size_of::<CarriageOutput>(),
+            size_of::<InnerInput>(),
+            size_of::<InnerOutput>(),
+        ];
+        assert!(sizes.iter().all(|size| *size <= size_of::<Event>()), "{sizes:?}");
+    }
+}

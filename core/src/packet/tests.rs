@@ -64,7 +64,8 @@ fn pair() -> impl Strategy<Value = (SocketAddr, SocketAddr)> {
     ]
 }
 
-/// Bytes that often look like a packet: a right version, header length and total length in front of anything.
+/// Bytes that often look like a packet: the version, header length and total length are plausible, and the rest is
+/// arbitrary.
 fn nearly_a_packet() -> impl Strategy<Value = Vec<u8>> {
     let protocol = || prop::sample::select(vec![0, 1, 6, 17, 43, 44, 51, 58, 60]);
     let v4 = (vec(any::<u8>(), 20..150), 5u8..16, protocol()).prop_map(|(mut bytes, ihl, protocol)| {
@@ -259,9 +260,9 @@ fn no_icmp_error_where_none_may_be_sent() {
     assert!(v4(ALICE4, BOB4, true, IpNumber::ICMP, &big).is_some(), "an echo request");
     assert!(v4(ALICE4, BOB4, true, IpNumber::ICMP, &[3; 600]).is_none(), "an ICMP error");
     assert!(v4(ALICE4, BOB4, false, IpNumber::UDP, &big).is_none(), "may be fragmented");
-    assert!(v4(ALICE4, [224, 0, 0, 1], true, IpNumber::UDP, &big).is_none(), "to many");
-    assert!(v4(ALICE4, [255; 4], true, IpNumber::UDP, &big).is_none(), "to all");
-    assert!(v4([0; 4], BOB4, true, IpNumber::UDP, &big).is_none(), "from nobody");
+    assert!(v4(ALICE4, [224, 0, 0, 1], true, IpNumber::UDP, &big).is_none(), "to a multicast group");
+    assert!(v4(ALICE4, [255; 4], true, IpNumber::UDP, &big).is_none(), "a broadcast");
+    assert!(v4([0; 4], BOB4, true, IpNumber::UDP, &big).is_none(), "from the unspecified address");
     assert!(v4(ALICE4, BOB4, true, IpNumber::UDP, &big[..480]).is_none(), "fits exactly");
     let mut later = v4_packet(ALICE4, BOB4, IpNumber::UDP, true, &big);
     later[7] = 1;
@@ -282,8 +283,8 @@ fn no_icmp_error_where_none_may_be_sent() {
     assert!(fragment(1).is_none(), "not the first fragment");
     let mut all_nodes = BOB6;
     all_nodes[0] = 0xff;
-    assert!(v6(ALICE6, all_nodes, IpNumber::UDP, &big).is_none(), "to many");
-    assert!(v6([0; 16], BOB6, IpNumber::UDP, &big).is_none(), "from nobody");
+    assert!(v6(ALICE6, all_nodes, IpNumber::UDP, &big).is_none(), "to a multicast group");
+    assert!(v6([0; 16], BOB6, IpNumber::UDP, &big).is_none(), "from the unspecified address");
     assert!(v6(ALICE6, BOB6, IpNumber::UDP, &big[..1240]).is_none(), "fits exactly");
     let packet = v6_packet(ALICE6, BOB6, IpNumber::UDP, &big);
     assert_eq!(too_big(&packet, 1280, GATEWAY4), None, "another family");
@@ -312,7 +313,7 @@ fn fragmentable(payload: &[u8], options: &[u8]) -> Vec<u8> {
     packet
 }
 
-/// The payload of a whole set of fragments in order, each checked.
+/// The payload of all fragments of a packet, which must be in order. Checks the header of each.
 fn reassembled(fragments: &[Vec<u8>]) -> Vec<u8> {
     let mut payload = Vec::new();
     for (n, fragment) in fragments.iter().enumerate() {
@@ -330,7 +331,7 @@ fn reassembled(fragments: &[Vec<u8>]) -> Vec<u8> {
 
 #[test]
 fn only_copied_options_go_into_later_fragments() {
-    // NOP, record route (not copied), stream id (copied), end.
+    // NOP, record route (not copied), stream id (copied), NOP, end.
     let options = [1, 7, 3, 4, 0x88, 4, 0xab, 0xcd, 1, 0, 0, 0];
     let payload: Vec<u8> = (0..200u8).collect();
     let fragments = fragment_v4(&fragmentable(&payload, &options), 100).unwrap();

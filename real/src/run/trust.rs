@@ -1,5 +1,5 @@
-//! The daemon's trust anchors while it runs: the files of roots and of revoked certificates, read again when they
-//! change. Where the AS gives the list out, it is fetched into the file.
+//! The daemon's trust anchors while it runs. The files of root certificates and of revoked certificates are read again
+//! when they change. If the AS gives out the list of revoked certificates, the daemon fetches the list into its file.
 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -16,14 +16,15 @@ use crate::files::{Stamp, Told, TrustFiles};
 use crate::signup::Revoked;
 use crate::{files, signup, tasks};
 
-/// How often the files are checked. A session with a revoked certificate ends within this time and a moment more after
-/// its list was replaced.
+/// The files are checked this often. After the list of revoked certificates was replaced, a session with a revoked
+/// certificate ends within this time and a moment more.
 const LOOK: Duration = Duration::from_secs(1);
 
 /// How often the node asks the AS for its list.
 const FETCH: Duration = Duration::from_secs(10);
 
-/// After a failed attempt, how long the same error is not logged again.
+/// The same error is logged again only after this time. The files are read again every [`LOOK`] after a failure, and
+/// each attempt may fail in the same way.
 const SAY: Duration = Duration::from_secs(60);
 
 /// The files and the source of trust anchors.
@@ -35,18 +36,20 @@ pub(super) struct Trust {
     source: Option<Source>,
 }
 
-/// Most names that are told at one time. The role ends the access of each, and packets wait meanwhile.
+/// The largest number of names that the role is told at one time. The role ends the access of each, and packets wait
+/// meanwhile.
 const TOLD_AT_ONCE: usize = 256;
 
 /// The files of roots and of revoked certificates, and their stamps when reading began.
 pub(super) struct Files {
     files: TrustFiles,
-    /// None until all were read to the end.
+    /// `None` after a failed attempt, until all files have been read.
     read: Option<[Stamp; 3]>,
 }
 
 impl Files {
-    /// Call this before the files are first read. A change in between is then read again.
+    /// Call this before the files are first read. If they change between this call and the reading, they are read
+    /// again.
     pub(super) fn new(roots: PathBuf, crl: Option<PathBuf>) -> Self {
         let files = TrustFiles::new(roots, crl);
         let read = Some(files.stamps());
@@ -67,8 +70,8 @@ impl Files {
         (forced || Some(stamps) != self.read).then_some(stamps)
     }
 
-    /// The files of these stamps were read, or could not be. After a failure they are due again, even if nothing has
-    /// changed, because the system may have failed: no descriptor, or no memory.
+    /// Notes that the files with these stamps were read (`good`), or could not be read. After a failure they are due
+    /// again even if they have not changed, because the cause may be the system: no file descriptor or no memory left.
     fn were_read(&mut self, stamps: [Stamp; 3], good: bool) {
         self.read = good.then_some(stamps);
     }
@@ -90,7 +93,7 @@ impl Source {
             (None, _) => Ok(None),
             (Some(place), Some(crl)) => Ok(Some(Self { place, name: name.clone(), crl: crl.to_owned() })),
             (Some(_), None) => {
-                let remedy = "set `crl` to the file into which it goes; `ca init` wrote the first one";
+                let remedy = "set `crl` to the file that the list is fetched into; `ca init` wrote the first one";
                 Err(Failure::new(Code::Config, "`crl-from` is set, but `crl` is not", remedy))
             }
         }
@@ -119,7 +122,7 @@ impl Source {
                 }
                 Err(error) if trouble != last => {
                     tracing::warn!(%error, remedy = error.remedy(), from = %self.place, "the list of revoked certificates \
-                        could not be fetched; the one before stays");
+                        could not be fetched; the earlier list stays in use");
                 }
                 Err(_) => {}
             }
@@ -128,12 +131,13 @@ impl Source {
         }
     }
 
-    /// Fetches what is new, and writes it into the files. Gives the names that were not told yet.
+    /// Fetches what is new, and writes it into the files. Returns the names that the role was not told yet.
     async fn fetch(&self, files: &TrustFiles, own: Option<&Path>, told: &mut Told) -> Result<Vec<Fqdn>, Failure> {
         let chain = chain(own);
         let (known, shown, crl) = (files.clone(), chain.clone(), self.crl.clone());
         let (trusted, have) = beside(move || {
-            // A list that does not count must not keep a better one away. The new one is signed itself.
+            // A list that cannot be used must not keep a better one away, so the AS is then verified with the roots
+            // alone. The new list has a signature of its own.
             let trusted = known.read(&shown).or_else(|_| files::roots(known.roots(), None, &shown))?;
             Ok((trusted, if crl.exists() { known.have(&shown) } else { Vec::new() }))
         })
@@ -157,12 +161,12 @@ impl Source {
     }
 }
 
-/// Does work on files beside the role, whose packets must not wait.
+/// Does work on files in another thread, because the role's packets must not wait.
 async fn beside<T: Send + 'static>(work: impl FnOnce() -> Result<T, Failure> + Send + 'static) -> Result<T, Failure> {
     tokio::task::spawn_blocking(work).await.map_err(Failure::other)?
 }
 
-/// Tells the role names of revoked certificates, some at a time.
+/// Tells the role the names of revoked certificates, at most [`TOLD_AT_ONCE`] at a time.
 async fn tell_all<R>(
     tell: &mpsc::Sender<R>,
     wrap: fn(Vec<Fqdn>) -> R,
@@ -191,8 +195,9 @@ impl Trust {
         files.chain(fetched).collect()
     }
 
-    /// Sends the roots by `wrap` whenever the files have changed, or a SIGHUP came, and they can be used. Sends the
-    /// names of revoked certificates by `revoked`, if given: at first all, later the new ones.
+    /// Sends the roots, wrapped by `wrap`, whenever the files have changed or a SIGHUP came, if the files can be used.
+    /// If `revoked` is given, sends the names of revoked certificates, wrapped by it: first all names, later the new
+    /// ones.
     pub(super) fn watch<R: Send + 'static>(
         mut self,
         tell: mpsc::Sender<R>,
@@ -278,11 +283,11 @@ mod tests {
             let stamps = files.due(false).expect("it is tried again and again");
             files.were_read(stamps, false);
         }
-        let stamps = files.due(false).expect("although the file is as it was at the failure");
+        let stamps = files.due(false).expect("due again although the file has not changed since the failure");
         let good = files.files.read(&[]).is_ok();
         files.were_read(stamps, good);
         assert!(files.due(false).is_none());
-        let stamps = files.due(true).expect("SIGHUP, and the file has not changed");
+        let stamps = files.due(true).expect("due after a SIGHUP although the file has not changed");
         files.were_read(stamps, false);
         assert!(files.due(false).is_some());
     }
@@ -291,7 +296,7 @@ mod tests {
         text.parse().unwrap()
     }
 
-    /// Adds certificates that were never made to those that were taken back.
+    /// Adds certificates that were never issued to the CA's file of revoked certificates.
     fn revoke_many(pki: &Path, many: std::ops::Range<u32>) {
         use std::io::Write;
         let mut lines = Vec::new();
@@ -357,10 +362,11 @@ mod tests {
         let (is_good, later) = trusts(&c);
         assert!(!is_good && !trusts(&b).0 && trusts(&d).0);
         println!("fetched {whole:?}, read {first:?}; one more: fetched {one:?}, read {later:?}");
-        // Optimised as little as a test is, on a busy machine.
+        // The limits allow for a busy machine, and for a test build, which is little optimised.
         assert!(first < Duration::from_secs(3) && later < Duration::from_millis(100), "{first:?}, {later:?}");
 
-        // A daemon that starts now has read both. A delta of an earlier list has no effect.
+        // A daemon that starts now reads both the whole list and the delta. Once the whole list is replaced, the delta
+        // of the earlier list has no effect.
         let restarted = TrustFiles::new(trust.roots().to_owned(), Some(crl.clone()));
         assert_eq!(restarted.have(&chain(Some(&own))), trust.have(&chain(Some(&own))));
         revoke_many(&pki, 300_000..305_000);

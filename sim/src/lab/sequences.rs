@@ -1,4 +1,4 @@
-//! The messages of the paper's Figures 2 to 9, and the packets of its Figure 12, from runs.
+//! The messages of the paper's Figures 2 to 9, and the packets of its Figure 12, as our own runs give them.
 //!
 //! Each scene is one file of messages in `results/sim/sequences`, which `paper-figs` draws. Figure 12 is two files: the
 //! packets that a capture at Node A lists, and the fields of the first of them.
@@ -26,7 +26,7 @@ use crate::net::{TapMode, Tapped};
 use crate::run::{Run, run};
 use crate::world::Watch;
 
-/// The folder of these files, in that of the results.
+/// The folder of these files, within the folder of the results.
 pub const FOLDER: &str = "sequences";
 const SEED: u64 = 1;
 /// All links have the same delay, so that messages are in the order of cause and effect.
@@ -112,7 +112,7 @@ const SCENES: [Scene; 11] = [
     ),
 ];
 
-/// The note about connection IDs.
+/// The note at a message with a connection ID of the relay (`CID_`).
 const DERIVED: &str = "ours: both ends derive the ID; the paper's TRS assigns it";
 
 fn text(settings: &str, sites: [&str; 2], echoes: u8) -> String {
@@ -124,7 +124,7 @@ fn text(settings: &str, sites: [&str; 2], echoes: u8) -> String {
     two_nodes(&top, [&a, &b], &steps)
 }
 
-/// The messages of events, first transmissions only.
+/// The messages among these events, without retransmissions.
 pub fn arrows<'a>(events: impl Iterator<Item = (Instant, &'a Event)>) -> Vec<Arrow> {
     let arrow = |(at, event): (Instant, &Event)| {
         let Event::Signal(signal) = event else { return None };
@@ -163,13 +163,13 @@ fn sequence(scene: &Scene) -> Result<Sequence, LabError> {
     Ok(Sequence::new(scene.title, part))
 }
 
-/// A packet of a capture: time, addresses, the packet, and what QUIC has in it.
+/// A packet of a capture, with its time, and what its QUIC packet has in it once opened.
 struct Captured {
     tapped: Tapped,
     opened: OpenedPacket,
 }
 
-/// The packets with echoes at Alice's first interface, in the order of time: two round trips.
+/// The first four packets with an echo at Alice's first interface, in the order of time: two round trips.
 fn captured(run: &Run, secrets: &Arc<Secrets>) -> Vec<Captured> {
     let network = run.world.network();
     let wire = run.world.nodes[0].wires[0];
@@ -188,7 +188,7 @@ fn captured(run: &Run, secrets: &Arc<Secrets>) -> Vec<Captured> {
     all.into_iter().filter_map(open).take(4).collect()
 }
 
-/// The text of a packet in the list.
+/// The text of a packet in the list, in its column `info`.
 fn info(opened: &OpenedPacket) -> String {
     let name = |kind: &FrameKind| match kind {
         FrameKind::Stream { id, .. } => format!("STREAM({id})"),

@@ -1,8 +1,8 @@
 //! Registered nodes and their addresses (paper §2.2.1, §3.3.1).
 
-use std::collections::VecDeque;
 mod sealed;
 
+use std::collections::VecDeque;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
@@ -29,8 +29,9 @@ use crate::store::StoreError;
 use crate::time::Instant;
 use crate::timing::nms::{PLACE_KEPT, REGISTRATION_SILENCE, ROUTING_RETRY};
 
-/// Most links of one certificate that have not registered. A node opens up to four beside each other, by other paths or
-/// because the first one takes long, and several may stand at the same moment. The oldest gives way to another one.
+/// The largest number of links with one certificate on which no node has registered yet. A node opens up to four links
+/// side by side, on different paths or because the first one takes long, and several may be up at the same moment. A
+/// further link replaces the oldest.
 const MAX_WAITING: usize = 4;
 /// The largest number of nodes that are registered at one time.
 pub const MAX_NODES: usize = 100_000;
@@ -56,7 +57,7 @@ pub(super) struct Registration {
     pub(super) challenged: Instant,
     /// Seals Probes between node and NMS; `None` if the NMS asked for no survey.
     pub(super) probes: Option<SealedSession>,
-    /// How messages reach the node. It is of the method by which the node registered.
+    /// How messages reach the node, in the method by which it registered.
     pub(super) session: Session,
     /// Whether the node says that its round trip to the services is long.
     pub(super) slow: bool,
@@ -91,7 +92,8 @@ pub(super) struct Sealed {
     /// The common key. It protects Registration Requests only.
     key: Key128,
     requests: SealedSession,
-    /// When the certificate of the login expires, since 1970. `None` for a login by password.
+    /// When the certificate with which the node logged in expires, as the time since 1970. `None` for a login by
+    /// password.
     ends: Option<Duration>,
 }
 
@@ -104,8 +106,9 @@ struct Earlier {
 }
 
 impl Sealed {
-    /// The node is heard at another address. `challenge` is to be sent there, unless the node was there a moment ago: a
-    /// node that tries two paths by turns would otherwise have proved neither.
+    /// Notes that the node is heard at another address. `challenge` is the transaction that has to prove this address,
+    /// unless the node was there a moment ago: then the earlier proof is used again. Otherwise a node that tries two
+    /// paths in turn would prove neither.
     fn turn_to(&mut self, now: Instant, (local, remote): (SocketAddr, SocketAddr), challenge: u32) {
         self.earlier.retain(|earlier| now < earlier.until);
         let known = self.earlier.iter().position(|earlier| earlier.remote == remote);
@@ -124,8 +127,8 @@ impl Sealed {
 
 impl Nms {
     /// Notes the source address of an authentic message of a conventional node: a NAT may have given the node a new
-    /// address. Answers go to the new address at once. Peers are told of it once it is proved. True if the message was
-    /// only the proof.
+    /// address. Answers go to the new address at once. Peers are told of it once it is proved. Returns whether the
+    /// message served only as the proof.
     pub(super) fn seen_at(
         &mut self,
         now: Instant,
@@ -168,7 +171,7 @@ impl Nms {
         false
     }
 
-    /// A random transaction, if this latest message comes from another address than the one before.
+    /// A random transaction, if this message is the latest one and comes from another address than the one before.
     fn rng_if_moved(&mut self, node: NodeId, sequence: u32, remote: SocketAddr) -> Option<u32> {
         let Some(Registration { session: Session::Conventional(sealed), .. }) = self.nodes.get(&node) else {
             return None;
@@ -230,7 +233,7 @@ impl Nms {
         if !self.rates.may_register(now, node) {
             return self.dropped(DropReason::Busy);
         }
-        // A certificate proves the node's name, not that its device may still use this overlay: the database says that.
+        // A certificate proves the node's name. Only the database says whether its device may still use this overlay.
         let Ok(device) = self.store.device(node) else {
             return self.refuse(now, node, place, header, request, ErrorCode::Unavailable);
         };
@@ -282,7 +285,8 @@ impl Nms {
         let survey = (self.policy == Policy::Optimal && !is_guest(observed.ip())).then(|| self.survey_plan(place));
         let probes = survey.as_ref().map(|plan| self.sealed(&plan.key));
         let answer = RegistrationResponse { nat, addresses, survey };
-        // The idle timeout of its link ends the registration of such a node.
+        // Only a registration of the conventional method needs an expiry. In the proposed method the idle timeout of
+        // the link ends the registration.
         let sealed = matches!(session, Session::Conventional(_));
         self.expiry.set(node, sealed.then(|| now + REGISTRATION_SILENCE));
         let last = (header.transaction, answer.clone());
@@ -329,7 +333,7 @@ impl Nms {
         Some(shown)
     }
 
-    /// Accepts the epoch of a registration (`None`), or gives the least epoch that would be accepted.
+    /// Accepts the epoch of a registration and returns `None`, or returns the least epoch that would be accepted.
     ///
     /// The greatest epoch that is accepted depends on the method: only a link distinguishes a new request from a
     /// repeated one. See [`epoch`].
@@ -357,7 +361,7 @@ impl Nms {
         SealedSession::of_registration(key, epoch, Direction::FromResponder).speaking(self.versions)
     }
 
-    /// The session of a new registration, which replaces the node's earlier session. `header` is that of the request.
+    /// The session of a new registration, which replaces the node's earlier session. `header`: the request's.
     fn session(&mut self, now: Instant, node: NodeId, header: &Header, epoch: u64, place: Place) -> Option<Session> {
         let key = match place {
             Place::Conventional { .. } => Some(self.store.common_key(node).ok().flatten()?),
@@ -530,8 +534,8 @@ impl Nms {
 }
 
 impl Registration {
-    /// When the certificate ends by which the node logged in, since 1970 (conventional method). In the proposed method
-    /// the link ends with it.
+    /// When the certificate with which the node logged in expires, as the time since 1970 (conventional method). `None`
+    /// in the proposed method, where the link ends when the certificate expires.
     pub(super) fn ends(&self) -> Option<Duration> {
         match &self.session {
             Session::Conventional(sealed) => sealed.ends,
@@ -561,7 +565,7 @@ impl Registration {
 /// What a registration tells the optimal policy about the node:
 ///
 /// * its source address, if that is `proved`, and whether a NAT is in front of the node;
-/// * its addresses inside of its network. No node can prove these, so they are told only to peers that the NMS sees at
+/// * its addresses inside its network. No node can prove these, so they are told only to peers that the NMS sees at
 ///   the same public address. Their port must be `main_port`, or one that no system service has (RFC 6335 §6).
 fn sight(request: &RegistrationRequest, proved: Option<(SocketAddr, bool)>, main_port: u16) -> Sight {
     let mut sight = Sight::default();
@@ -583,10 +587,10 @@ const FIRST_USER_PORT: u16 = 1024;
 
 /// What a registration tells Table 1 about the node's network, and whether a NAT changed the source address.
 ///
-/// In the address family that the request did not use, the NMS saw no source address. There the node's own statement is
-/// only a claim. A claim counts for Table 1, but no peer is told it. A claimed IPv4 address counts as one behind a NAT,
-/// so that the node itself dials. This rule is the project's own: the paper's nodes have one family. `proved`: the node
-/// is known to be at the address that was seen.
+/// The NMS saw no source address in the address family that the request did not use. In that family the node's own
+/// statement is only a claim. A claim counts for Table 1, but no peer outside the node's network is told of it. A
+/// claimed IPv4 address counts as one behind a NAT, so that the node itself dials. This rule is the project's own: the
+/// paper's nodes have one family. `proved`: whether the node is known to be at the address that was seen.
 fn network(request: &RegistrationRequest, observed: SocketAddr, proved: bool) -> (Network, bool) {
     let nat = !request.addresses.contains(&observed.ip()) || observed.port() != request.port;
     let mut network = Network::default();
@@ -616,7 +620,8 @@ fn network(request: &RegistrationRequest, observed: SocketAddr, proved: bool) ->
     (network, nat)
 }
 
-/// Whether an address may be told to other nodes: not if it is a loopback, multicast or link-local address.
+/// Whether an address may be told to other nodes. Unspecified, loopback, link-local, broadcast, multicast and
+/// IPv4-mapped addresses may not.
 fn is_somewhere(address: IpAddr) -> bool {
     let local = match address {
         IpAddr::V4(v4) => v4.is_link_local() || v4.is_broadcast(),
@@ -650,7 +655,7 @@ mod tests {
         assert_eq!(
             (seen_by_v6.v6, seen_by_v6.v4),
             (Some("[2001:db8:1::5]:443".parse().unwrap()), None),
-            "where it is seen"
+            "only where it is seen"
         );
         let (seen_by_v4, _) = network(&request(&lies), "203.0.113.1:443".parse().unwrap(), true);
         assert_eq!((seen_by_v4.v4.map(|(_, nat)| nat), seen_by_v4.v6), (Some(true), None));

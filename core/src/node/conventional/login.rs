@@ -136,7 +136,7 @@ impl Conventional {
                 Ok(Message::LoginResponse(response)) => {
                     self.end_login(id, None);
                     self.end_logins();
-                    self.out.push_back(CarriageOutput::LoggedIn(response));
+                    self.out.push_back(CarriageOutput::LoggedIn(Box::new(response)));
                 }
                 Ok(Message::Error(code)) => self.end_login(id, Some(Failure::Refused(code))),
                 _ => {

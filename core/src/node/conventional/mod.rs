@@ -166,7 +166,7 @@ impl Conventional {
                         challenges.pop_first();
                     }
                 }
-                self.out.push_back(CarriageOutput::FromNms(header, message));
+                self.out.push_back(CarriageOutput::FromNms(Box::new((header, message))));
             }
             Err(reason) => self.dropped(reason),
         }

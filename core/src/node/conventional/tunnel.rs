@@ -1,8 +1,8 @@
 //! Building and using a tunnel of the conventional method (paper Figs. 3–5).
 //!
-//! The dialer makes the end key and wraps it in the temporary key. It sends the wrapped key in a Tunnel Request under
-//! the tunnel key, and the listener answers. Both then seal capsules with the end key. Through a TRS everything is the
-//! same, but the responder punches a hole to the TRS first.
+//! The dialer makes the end key and wraps it in the temporary key (MK). It sends the wrapped key in a Tunnel Request
+//! under the tunnel key, and the listener answers. Both then seal capsules with the end key. A tunnel through a TRS
+//! differs in one point: the responder punches a hole to the TRS first.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -44,9 +44,9 @@ pub(super) struct Tunnel {
     dialer: bool,
     /// Our address, and the address of the peer (or the TRS), if they are known.
     pub(super) place: Option<(SocketAddr, SocketAddr)>,
-    /// Possible places until then. The dialer sends to each, and the listener punches to each.
+    /// The possible places while the tunnel is built. The dialer sends to each, and the listener punches to each.
     candidates: Vec<(SocketAddr, SocketAddr)>,
-    /// Our addresses and the TRS's by which it can be reached, one for each family.
+    /// The places by which the TRS can be reached, one for each address family: our address, and the TRS's.
     relay: Vec<(SocketAddr, SocketAddr)>,
     /// Keep Alives in a row that were not answered.
     unanswered: usize,
@@ -62,7 +62,7 @@ pub(super) struct Tunnel {
     temporary: Key128,
     transaction: u32,
     rtt: RoundTrip,
-    /// How long the peer may owe an answer.
+    /// The tunnel is down when the peer has owed an answer for this long.
     doubt_timeout: Duration,
     /// When the last capsule came, and when to ask why there are no more (`policy = "optimal"`).
     flow: Option<Flow>,
@@ -70,8 +70,8 @@ pub(super) struct Tunnel {
     pub(super) state: TunnelState,
 }
 
-/// The round trip to the other end. The questions are all alike, so it is measured only if a single one waits for its
-/// answer (Karn's rule, RFC 6298 §3).
+/// The round trip to the other end. A question is a Tunnel Request or a Keep Alive. An answer does not show which
+/// question it answers, so a round trip is measured only while a single question waits (Karn's rule, RFC 6298 §3).
 #[derive(Default)]
 struct RoundTrip {
     /// When the last question left, and how many wait.
@@ -81,7 +81,7 @@ struct RoundTrip {
 
 impl RoundTrip {
     fn ask(&mut self, now: Instant) {
-        // A question without an answer for this long never gets one.
+        // A question that has waited for this long is never answered.
         let waiting = self.asked.filter(|(at, _)| now < *at + TUNNEL_DOUBT_TIMEOUT).map_or(0, |(_, waiting)| waiting);
         self.asked = Some((now, waiting.saturating_add(1)));
     }
@@ -116,7 +116,8 @@ impl Flow {
 enum Announcement {
     /// As soon as the end key is there.
     Due,
-    /// A listener under `policy = "optimal"`: only once the peer was heard, because another tunnel may work.
+    /// Only once the peer was heard: a direct tunnel under `policy = "optimal"`. The dialer has heard the listener when
+    /// its tunnel is up. A listener waits, because this tunnel may not work while another one does.
     WhenHeard,
     /// It was reported.
     Done,
@@ -126,7 +127,8 @@ enum Announcement {
 pub(super) enum TunnelState {
     /// Our Tunnel Request waits for the Tunnel Response.
     Dialing { end_key: Key128, retry: Backoff, until: Instant },
-    /// We wait for the peer's Tunnel Request. Meanwhile we punch: through a TRS, and under `policy = "optimal"`.
+    /// We wait for the peer's Tunnel Request. Meanwhile we punch if the tunnel goes through a TRS, or under
+    /// `policy = "optimal"`.
     Listening { punch: Option<Backoff>, until: Instant },
     /// Both nodes have the end key. `doubted`: since when the peer has not answered. A listener doubts from the start,
     /// because its Tunnel Response may be lost.
@@ -155,7 +157,7 @@ impl Tunnel {
         })
     }
 
-    /// The receiver of the next hop of our messages: the peer, or the TRS.
+    /// The next receiver of our messages: the peer, or the TRS.
     fn hop(&self) -> Party {
         if self.relayed() { Party::Trs } else { Party::Node(self.name.clone()) }
     }
@@ -187,8 +189,8 @@ impl Tunnel {
         }
     }
 
-    /// Notes the addresses, ours and the peer's, of an authentic message. `latest`: it is the peer's latest message so
-    /// far.
+    /// Notes the addresses, ours and the peer's, of an authentic message. `latest`: whether it is the peer's latest
+    /// message so far.
     fn locate(&mut self, latest: bool, place: (SocketAddr, SocketAddr)) {
         if self.is_searching() {
             self.place = self.dialed(place.1).or(self.place);
@@ -201,8 +203,9 @@ impl Tunnel {
         }
     }
 
-    /// Whether the next message of the listener tells the dialer where to send, as under `policy = "optimal"`. Under
-    /// `policy = "paper"` a message from any address does.
+    /// Whether we are the dialer of a direct tunnel under `policy = "optimal"`, and have not heard the listener yet.
+    /// The listener's first message tells us where to send, so it must answer a dialed address ([`Self::dialed`]).
+    /// Under `policy = "paper"` a message from any address tells us where to send.
     fn is_searching(&self) -> bool {
         self.announcement == Announcement::WhenHeard && matches!(self.state, TunnelState::Dialing { .. })
     }
@@ -210,8 +213,8 @@ impl Tunnel {
     /// The dialed address that a reply from `remote` answers. The listener's NAT may send the reply from another port
     /// than the dialed one, as a peer-reflexive candidate of ICE (RFC 8445 §7.3.1.3). The HMAC proves the sender.
     ///
-    /// The dialer goes on sending to the dialed port, which let its request in. To the other port the dialer's own NAT
-    /// might use another mapping. Each end would then follow the other from mapping to mapping.
+    /// The dialer goes on sending to the dialed port, which let its request in. If it sent to the other port, its own
+    /// NAT might use another mapping, and each end would follow the other from mapping to mapping.
     fn dialed(&self, remote: SocketAddr) -> Option<(SocketAddr, SocketAddr)> {
         let mut exact = self.candidates.iter().filter(|(_, dialed)| *dialed == remote);
         let mut near = self.candidates.iter().filter(|(_, dialed)| answers_for(remote, *dialed));
@@ -239,8 +242,8 @@ impl Tunnel {
     }
 }
 
-/// What one attempt at a tunnel sends to an address that does not answer: six Tunnel Requests of at most 160 bytes
-/// within `DIAL_STEP_TIMEOUT`.
+/// The bytes that one attempt at a tunnel sends to an address that does not answer: six Tunnel Requests of at most 160
+/// bytes within `DIAL_STEP_TIMEOUT`.
 const DIALED_BYTES: usize = 6 * 160;
 
 impl Conventional {
@@ -260,11 +263,12 @@ impl Conventional {
             None => self.places.all(&direction.candidates),
         };
         if direction.want.is_some() && direction.dial && !relayed {
-            // A peer's inside address is only its word. Elsewhere the NMS has seen the peer.
+            // An inside address is only the peer's word, so we send it a limited number of bytes. At its other
+            // addresses the NMS has seen the peer.
             candidates.retain(|(_, at)| !is_private(at.ip()) || self.silent.take(now, at.ip(), DIALED_BYTES));
         }
         let place = candidates.first().copied();
-        // A listener with nobody to punch to learns the dialer's address when it is dialed.
+        // A listener that was told no address to punch to learns the dialer's address from the Tunnel Request.
         if place.is_none() && (direction.dial || relayed || !direction.candidates.is_empty()) {
             return Err(Failure::NoAddress);
         }
@@ -347,7 +351,8 @@ impl Conventional {
         let places = match tunnel.state {
             TunnelState::Dialing { .. } => tunnel.candidates.clone(),
             TunnelState::Listening { .. } if *message == Message::HolePunching => tunnel.candidates.clone(),
-            // The way to the TRS may have died, and another family may live.
+            // The path to the TRS may be dead, and the one of the other address family alive. Every second Keep Alive
+            // tries that one.
             TunnelState::Up { .. } if *message == Message::KeepAlive && tunnel.unanswered >= 2 => {
                 let other = tunnel.relay.iter().copied().find(|place| Some(*place) != tunnel.place);
                 other.filter(|_| tunnel.unanswered.is_multiple_of(2)).or(tunnel.place).into_iter().collect()
@@ -386,7 +391,7 @@ impl Conventional {
             Err(reason) => return self.dropped(reason),
         };
         if !tunnel.may_begin(remote) {
-            // A punch only has to be sent, to open our NAT. Its arrival means nothing.
+            // A punch only has to be sent: it opens the NAT of its sender. Its arrival means nothing.
             if message != Message::HolePunching {
                 self.dropped(DropReason::NotBound);
             }
@@ -404,7 +409,7 @@ impl Conventional {
             Message::TunnelRequest(request) if !tunnel.dialer => {
                 self.on_tunnel_request(now, id, header.transaction, header.count, &request);
             }
-            // A Keep Alive also shows that the listener has the end key. Its Tunnel Response was lost.
+            // A Keep Alive also shows that the listener has the end key. The listener's Tunnel Response was lost then.
             Message::TunnelResponse | Message::KeepAlive
                 if matches!(tunnel.state, TunnelState::Dialing { .. }) && header.transaction == tunnel.transaction =>
             {
@@ -523,7 +528,8 @@ impl Conventional {
         if !tunnel.may_begin(place.1) {
             return self.dropped(DropReason::NotBound);
         }
-        // A capsule under the end key that we made shows that the listener has it. Its Tunnel Response was lost.
+        // If we still dial, a capsule under the end key that we made shows that the listener has the key. The
+        // listener's Tunnel Response was lost then.
         let mut fresh = match &tunnel.state {
             TunnelState::Dialing { end_key, .. } => Some(Session::new(end_key, tunnel.ours()).speaking(self.versions)),
             TunnelState::Listening { .. } => return self.dropped(DropReason::Unexpected),
@@ -555,7 +561,7 @@ impl Conventional {
         self.out.push_back(CarriageOutput::Packet(id, packet));
     }
 
-    /// Asks every peer for a sign.
+    /// Asks every peer, by a Keep Alive, whether it is still there.
     pub(super) fn check_tunnels(&mut self, now: Instant) {
         let ids: Vec<TunnelId> = self.tunnels.keys().copied().collect();
         for id in ids {

@@ -165,14 +165,17 @@ impl Inner {
             for query in queries {
                 let question = dns::parse(&query)?;
                 let (client, server) = (segment.source, segment.destination);
-                self.on_query(turn, HeldQuery { question, client, server, over_tcp: true });
+                self.on_query(turn, HeldQuery { question: Box::new(question), client, server, over_tcp: true });
             }
             return Ok(());
         }
         let udp = packet::udp(packet).filter(|udp| udp.destination.port() == dns::PORT);
         let udp = udp.ok_or(DropReason::NotRoutable)?;
         let question = dns::parse(udp.payload)?;
-        self.on_query(turn, HeldQuery { question, client: udp.source, server: udp.destination, over_tcp: false });
+        self.on_query(
+            turn,
+            HeldQuery { question: Box::new(question), client: udp.source, server: udp.destination, over_tcp: false },
+        );
         Ok(())
     }
 

@@ -64,7 +64,7 @@ fn dns_query(name: &str, kind: QueryKind) -> Vec<u8> {
 fn held(name: &str) -> HeldQuery {
     let question = dns::parse(&dns_query(name, QueryKind::A)).unwrap();
     let at = |name, port| SocketAddr::new(host(name, false), port);
-    HeldQuery { question, client: at("me", 40_000), server: at("dns", 53), over_tcp: false }
+    HeldQuery { question: Box::new(question), client: at("me", 40_000), server: at("dns", 53), over_tcp: false }
 }
 
 /// The ICMP error in a packet: type and code, whose it is, and about a packet to whom.

@@ -308,13 +308,13 @@ impl Proposed {
                 }
                 self.end_logins(now);
                 self.out.push_back(match message {
-                    Message::LoginResponse(response) => CarriageOutput::LoggedIn(response),
+                    Message::LoginResponse(response) => CarriageOutput::LoggedIn(Box::new(response)),
                     Message::Error(code) => CarriageOutput::LoginFailed(Failure::Refused(code)),
                     _ => CarriageOutput::LoginFailed(Failure::Protocol),
                 });
             }
             Some(Owner::Nms) if self.nms == Some(link) => {
-                self.out.push_back(CarriageOutput::FromNms(*header, message));
+                self.out.push_back(CarriageOutput::FromNms(Box::new((*header, message))));
             }
             Some(Owner::Leg(tunnel)) => self.on_leg_message(now, *tunnel, link, header, &message),
             Some(Owner::Direct(tunnel)) => self.on_direct_message(now, *tunnel, link, header, &message),

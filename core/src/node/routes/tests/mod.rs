@@ -84,7 +84,7 @@ fn code(word: &str) -> ErrorCode {
 fn query_for(name: &str) -> HeldQuery {
     let question = crate::dns::parse(&crate::dns::query(7, &fqdn(name), crate::dns::QueryKind::A)).unwrap();
     let at = |port| SocketAddr::from(([198, 18, 0, 2], port));
-    HeldQuery { question, client: at(40_000), server: at(53), over_tcp: false }
+    HeldQuery { question: Box::new(question), client: at(40_000), server: at(53), over_tcp: false }
 }
 
 /// A Route Direction as tables write it: `direction #0 bob dials direct any`. After the word `direction` there are:
