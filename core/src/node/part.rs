@@ -98,8 +98,7 @@ mod tests {
     use crate::node::inner::{InnerInput, InnerOutput};
     use crate::node::routes::{RouteInput, RouteOutput};
 
-    /// Each packet is moved through each of these types. When they held whole messages and queries, that cost as much
-    /// as copying the packet itself.
+    /// Each packet is moved through each of these types, so a message or a query that is large belongs into a box.
     #[test]
     fn what_each_packet_moves_through_is_no_larger_than_an_event() {
         let sizes = [
