@@ -1,6 +1,7 @@
-//! A set of timers, one for each key.
+//! Timers, one for each key; the times of retransmissions; and token buckets.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use crate::time::Instant;
 use crate::timing::common::LONGEST_RETRY;
@@ -80,12 +81,12 @@ pub struct Backoff {
     pub sent: u8,
     /// When the next one is due.
     pub next: Instant,
-    wait: std::time::Duration,
+    wait: Duration,
 }
 
 impl Backoff {
     /// After the first transmission at `now`.
-    pub fn start(now: Instant, first: std::time::Duration) -> Self {
+    pub fn start(now: Instant, first: Duration) -> Self {
         let first = if defect!(RetransmissionOff) { first * 100_000 } else { first };
         Self { sent: 1, next: now + first, wait: first }
     }
@@ -98,13 +99,21 @@ impl Backoff {
     }
 }
 
+/// Takes from a token bucket, which is kept as the instant at which it will be full again, `full`. What is taken comes
+/// back in the time `cost`, and the bucket holds what comes in the time `saved`. Returns when it will be full again, or
+/// `None` if it holds too little now.
+pub fn pay(full: Instant, now: Instant, cost: Duration, saved: Duration) -> Option<Instant> {
+    let again = full.max(now) + cost;
+    (again <= now + saved).then_some(again)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn waits_double_up_to_a_second() {
-        let mut backoff = Backoff::start(Instant::ZERO, std::time::Duration::from_millis(300));
+        let mut backoff = Backoff::start(Instant::ZERO, Duration::from_millis(300));
         let mut at = Vec::new();
         for _ in 0..5 {
             at.push(backoff.next);

@@ -18,6 +18,7 @@ use std::time::Duration;
 
 use crate::shares::source_of;
 use crate::time::Instant;
+use crate::timers::pay;
 use crate::timing::auth::{PASSWORDS_SAVED_BY_ALL, PASSWORDS_SAVED_BY_ONE};
 
 /// Iterations a second for all sources: two passwords of 600,000 iterations, which take less than half of a slow core's
@@ -45,10 +46,9 @@ pub(super) struct Guesses {
 }
 
 /// When the bucket will be full again after this check; `None` if it holds too little now.
-fn pay(earned: Instant, now: Instant, iterations: NonZeroU32, rate: u64, saved: Duration) -> Option<Instant> {
+fn check(full: Instant, now: Instant, iterations: NonZeroU32, rate: u64, saved: Duration) -> Option<Instant> {
     let cost = Duration::from_nanos(u64::from(iterations.get()) * 1_000_000_000 / rate).min(saved);
-    let again = earned.max(now) + cost;
-    (again <= now + saved).then_some(again)
+    pay(full, now, cost, saved)
 }
 
 impl Guesses {
@@ -60,10 +60,10 @@ impl Guesses {
         }
         let source = source_of(from);
         let own = self.sources.get(&source).copied().unwrap_or_default();
-        let Some(own) = pay(own, now, iterations, ONE, PASSWORDS_SAVED_BY_ONE) else { return false };
+        let Some(own) = check(own, now, iterations, ONE, PASSWORDS_SAVED_BY_ONE) else { return false };
         let is_known = self.known.contains_key(&source);
         let (all, rate) = if is_known { (&mut self.by_known, KNOWN) } else { (&mut self.all, ALL) };
-        let Some(paid) = pay(*all, now, iterations, rate, PASSWORDS_SAVED_BY_ALL) else { return false };
+        let Some(paid) = check(*all, now, iterations, rate, PASSWORDS_SAVED_BY_ALL) else { return false };
         *all = paid;
         self.sources.insert(source, own);
         true

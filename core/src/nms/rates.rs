@@ -25,7 +25,7 @@ use std::time::Duration;
 use crate::name::NodeId;
 use crate::shares::source_of;
 use crate::time::Instant;
-use crate::timers::Timers;
+use crate::timers::{Timers, pay};
 use crate::timing::nms::{
     GOOD_SOURCE_KEPT, REGISTRATION_EVERY, REGISTRATIONS_SAVED, REQUEST_EVERY, REQUESTS_SAVED, THERE_SOURCE_KEPT,
     UNPROVED_EVERY, UNPROVED_FROM_ONE_EVERY, UNPROVED_SAVED,
@@ -51,11 +51,9 @@ impl<K: Ord + Copy> Rate<K> {
     /// Takes a token, if there is one.
     fn take(&mut self, now: Instant, key: K) -> bool {
         while self.full.pop_due(now).is_some() {}
-        let after = self.full.at(key).unwrap_or(now) + self.every;
-        if after > now + self.saved {
-            return false;
-        }
-        keep(&mut self.full, key, after);
+        let full = self.full.at(key).unwrap_or(now);
+        let Some(full) = pay(full, now, self.every, self.saved) else { return false };
+        keep(&mut self.full, key, full);
         true
     }
 }

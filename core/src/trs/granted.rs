@@ -8,7 +8,7 @@ use crate::message::RelayGrant;
 use crate::name::{Fqdn, NodeId};
 use crate::quic::LinkId;
 use crate::time::Instant;
-use crate::timers::Timers;
+use crate::timers::{Timers, pay};
 use crate::timing::trs::{RELAY_BURST, RELAY_COUNTED};
 
 /// Most nodes that may have a grant for one leg, now or before.
@@ -97,7 +97,7 @@ impl Granted {
 /// What each node has sent.
 #[derive(Default)]
 pub(super) struct Used {
-    /// When a node's bucket is empty again.
+    /// When a node's token bucket will be full again.
     rates: BTreeMap<NodeId, Instant>,
     hourly: BTreeMap<NodeId, u64>,
     ends: Timers<NodeId>,
@@ -112,9 +112,10 @@ impl Used {
         }
         let nanos = u128::from(len as u64) * 1_000_000_000 / u128::from(limits.rate.max(1));
         let cost = Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX));
-        let after = self.rates.get(&node).copied().unwrap_or(now).max(now) + cost;
+        let full = self.rates.get(&node).copied().unwrap_or(now);
+        let Some(full) = pay(full, now, cost, RELAY_BURST.max(cost)) else { return false };
         let sent = self.hourly.get(&node).copied().unwrap_or(0) + len as u64;
-        if after > now + RELAY_BURST.max(cost) || sent > limits.hourly {
+        if sent > limits.hourly {
             return false;
         }
         if !self.hourly.contains_key(&node) {
@@ -123,7 +124,7 @@ impl Used {
             }
             self.ends.set(node, Some(now + RELAY_COUNTED));
         }
-        self.rates.insert(node, after);
+        self.rates.insert(node, full);
         self.hourly.insert(node, sent);
         true
     }

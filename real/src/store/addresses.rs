@@ -1,4 +1,4 @@
-//! Who has which virtual addresses.
+//! The virtual addresses of devices.
 //!
 //! A pair has one owner. A name that is removed keeps its pair at first, because the removal may have been a mistake,
 //! and because a certificate may have the pair in it. Once the range has no pair left that was never given, the one
