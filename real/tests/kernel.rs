@@ -405,8 +405,8 @@ fn the_nodes_dns_answers_as_the_rfcs_have_it_over_udp_and_tcp_and_no_name_of_the
     ask_all(&lab);
     lab.kill("b");
     lab.until_status("a", 20, &["no peers"]);
-    // The NMS does not know it yet, so it still names the peer. The query is answered before the resolver turns to the
-    // next server.
+    // If the NMS does not know it yet, it still names the peer. The query is answered before the resolver turns to the
+    // next server, after the 1 s that its options say.
     ask_all(&lab);
     lab.kill("nms");
     lab.until_status("a", 30, &["not registered"]);

@@ -147,8 +147,14 @@ timings! {
 
     /// A name query whose answer is known waits for a tunnel no longer than this.
     ///
-    /// Why: a resolver asks its next server after 5 s (resolv.conf(5)). That server may be a stranger, who would learn
-    /// the name and deny it.
+    /// Why: less than the shortest time that a user can set for a resolver, 1 s (resolv.conf(5), `timeout`). After that
+    /// time the resolver asks its next server. That server may be a stranger, who would learn the name and deny it.
+    KNOWN_QUERY_PATIENCE: Duration = Duration::from_millis(900);
+
+    /// A name query whose answer is not known is answered without an address after this time.
+    ///
+    /// Why: as [`KNOWN_QUERY_PATIENCE`], for a resolver with its default of 5 s. A shorter wait would deny names of
+    /// peers wherever the NMS is slow.
     QUERY_PATIENCE: Duration = Duration::from_secs(4);
 
     /// Once a node has been without a registration for this long, DNS queries for peers wait no longer.

@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use bytes::Bytes;
 
@@ -39,7 +40,7 @@ pub(in crate::node) struct HeldQuery {
 pub(super) struct Held {
     packets: VecDeque<Bytes>,
     bytes: usize,
-    /// With the time by which each has to be answered, the most urgent first.
+    /// With the time at which each was asked, the oldest first.
     queries: VecDeque<(Instant, HeldQuery)>,
 }
 
@@ -54,12 +55,12 @@ impl Held {
         Ok(())
     }
 
-    /// Keeps a DNS query that has to be answered by `due`.
-    pub(super) fn push_query(&mut self, due: Instant, query: HeldQuery) -> Result<(), DropReason> {
+    /// Keeps a DNS query that was asked at `asked`.
+    pub(super) fn push_query(&mut self, asked: Instant, query: HeldQuery) -> Result<(), DropReason> {
         if self.queries.len() >= MAX_HELD_QUERIES {
             return Err(DropReason::QueueFull);
         }
-        self.queries.push_back((due, query));
+        self.queries.push_back((asked, query));
         Ok(())
     }
 
@@ -68,14 +69,14 @@ impl Held {
         std::mem::take(&mut self.queries).into_iter().map(|(_, query)| query).collect()
     }
 
-    /// When the next query has to be answered, tunnel or not.
-    pub(super) fn query_due(&self) -> Option<Instant> {
-        self.queries.front().map(|(due, _)| *due)
+    /// When the next query has to be answered, if each may wait for `patience`.
+    pub(super) fn query_due(&self, patience: Duration) -> Option<Instant> {
+        self.queries.front().map(|(asked, _)| *asked + patience)
     }
 
-    /// A query that has to be answered now.
-    pub(super) fn take_due_query(&mut self, now: Instant) -> Option<HeldQuery> {
-        self.query_due().filter(|due| *due <= now)?;
+    /// A query that has to be answered now, if each may wait for `patience`.
+    pub(super) fn take_due_query(&mut self, now: Instant, patience: Duration) -> Option<HeldQuery> {
+        self.query_due(patience).filter(|due| *due <= now)?;
         self.queries.pop_front().map(|(_, query)| query)
     }
 
@@ -96,10 +97,10 @@ impl Held {
         for packet in other.packets {
             lost += usize::from(self.push(packet).is_err());
         }
-        for (due, query) in other.queries {
-            lost += usize::from(self.push_query(due, query).is_err());
+        for (asked, query) in other.queries {
+            lost += usize::from(self.push_query(asked, query).is_err());
         }
-        self.queries.make_contiguous().sort_by_key(|(due, _)| *due);
+        self.queries.make_contiguous().sort_by_key(|(asked, _)| *asked);
         lost
     }
 }

@@ -39,7 +39,7 @@ use crate::name::{Fqdn, Virtual};
 use crate::rules::Permissions;
 use crate::time::Instant;
 use crate::timing::Due;
-use crate::timing::node::{QUERY_PATIENCE, ROUTE_TIMEOUT, UNREGISTERED_GRACE};
+use crate::timing::node::{ROUTE_TIMEOUT, UNREGISTERED_GRACE};
 
 pub(super) use self::held::HeldQuery;
 pub(super) use self::held::has_room;
@@ -334,8 +334,8 @@ impl Routes {
     }
 
     /// Answers a query, or holds it until there is a tunnel: an application then does not have to send its first packet
-    /// twice. Once the address is known, it waits for [`QUERY_PATIENCE`] at most, or not at all where a tunnel is known
-    /// to take longer.
+    /// twice. Where a tunnel is known to take long, the answer does not wait for it. See
+    /// [`Peer::query_patience`](peer::Peer::query_patience) for the longest wait.
     fn on_query(&mut self, turn: &mut Turn<'_, RouteOutput>, name: Fqdn, query: HeldQuery) {
         let hopeless = self.unregistered.is_some_and(|since| turn.now >= since + UNREGISTERED_GRACE);
         let is_up = |peers: &Peers| peers.by_name(&name).is_some_and(|id| peers.get(id).up().is_some());
@@ -349,8 +349,10 @@ impl Routes {
         let is_up = peer.up().is_some() || peer.ahead.is_some() || peer.slow || self.slow;
         if let (true, Some(addresses)) = (is_up, peer.addresses) {
             turn.push(RouteOutput::Answer(query, Answer::Addresses(addresses)));
-        } else if let Err(reason) = peer.held.push_query(turn.now + QUERY_PATIENCE, query) {
+        } else if let Err(reason) = peer.held.push_query(turn.now, query) {
             turn.push(RouteOutput::dropped(reason));
+        } else {
+            self.peers.rearm(id);
         }
     }
 

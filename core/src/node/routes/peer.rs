@@ -23,7 +23,8 @@ use crate::rules::flows::Flows;
 use crate::time::Instant;
 use crate::timers::Backoff;
 use crate::timing::node::{
-    DIRECT_HEAD_START, DIRECT_SILENCE, FIRST_IMPROVEMENT, LONGEST_IMPROVEMENT, REPLACED_LINGER, ROUTE_TIMEOUT,
+    DIRECT_HEAD_START, DIRECT_SILENCE, FIRST_IMPROVEMENT, KNOWN_QUERY_PATIENCE, LONGEST_IMPROVEMENT, QUERY_PATIENCE,
+    REPLACED_LINGER, ROUTE_TIMEOUT,
 };
 use crate::timing::{Due, Timer, earliest};
 
@@ -491,6 +492,11 @@ impl Peer {
         }
     }
 
+    /// How long a name query for this peer may wait for a tunnel.
+    pub(super) fn query_patience(&self) -> Duration {
+        if self.addresses.is_some() { KNOWN_QUERY_PATIENCE } else { QUERY_PATIENCE }
+    }
+
     /// The earliest instant at which something is to be done, and what.
     pub(super) fn next_timer(&self) -> Option<Due> {
         let give_up = self.has_no_way().then_some(self.search.until);
@@ -498,7 +504,7 @@ impl Peer {
         let again = self.attempts().filter_map(|(_, origin)| origin.again.map(|again| again.next)).min();
         let timers = [
             (Timer::Route, give_up),
-            (Timer::HeldQuery, self.addresses.and(self.held.query_due())),
+            (Timer::HeldQuery, self.held.query_due(self.query_patience())),
             (Timer::RoutePause, retry.map(|(at, _)| at)),
             (Timer::DirectionRetry, self.request().map(|request| request.retry.next)),
             (Timer::DirectionRetry, again),

@@ -132,10 +132,9 @@ impl Routes {
     pub(super) fn peer_timeout(&mut self, turn: &mut Turn<'_, RouteOutput>, id: PeerId) {
         let now = turn.now;
         let Some(peer) = self.peers.find_mut(id) else { return };
-        while let Some(addresses) = peer.addresses
-            && let Some(query) = peer.held.take_due_query(now)
-        {
-            turn.push(RouteOutput::Answer(query, Answer::Addresses(addresses)));
+        let patience = peer.query_patience();
+        while let Some(query) = peer.held.take_due_query(now, patience) {
+            turn.push(RouteOutput::Answer(query, peer.addresses.map_or(Answer::Failed, Answer::Addresses)));
         }
         if defect!(RouteNeverGivenUp) {
             peer.search.until = peer.search.until.max(now + ROUTE_TIMEOUT);

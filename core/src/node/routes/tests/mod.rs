@@ -286,9 +286,10 @@ fn a_query_whose_answer_is_known_waits_no_longer_than_a_resolver() {
         0    | query bob                          | tell wanted; request bob any #0      | bob asks any#0 holds
         40   | direction #0 bob dials direct paper| build t0                             | bob builds t0 holds
         50   | packet bob                         |                                      | bob builds t0 holds
+        899  | timeout                            |                                      | bob builds t0 holds
+        900  | timeout                            | answer 198.18.0.10                   | bob builds t0 holds
         1000 | query bob                          |                                      | bob builds t0 holds
-        4000 | timeout                            | answer 198.18.0.10                   | bob builds t0 holds
-        5000 | timeout                            | answer 198.18.0.10                   | bob builds t0 holds
+        1900 | timeout                            | answer 198.18.0.10                   | bob builds t0 holds
         5001 | up t0                              | tell up; send t0; flush              | bob up t0
         ",
     );
@@ -407,9 +408,11 @@ fn a_request_without_an_answer_is_repeated_then_doubted_then_given_up() {
         499   | timeout    |                                              | bob asks any#0 holds
         500   | timeout    | request bob any #0 again                     | bob asks any#0 holds
         1500  | timeout    | request bob any #0 again; doubt              | bob asks any#0 holds
-        11999 | timeout    | request bob any #0 again; doubt              | bob asks any#0 holds
-        12000 | timeout    |                                              | bob asks any#0 holds
-        24000 | timeout    | answer failed; tell down: no answer in time  |
+        3999  | timeout    | request bob any #0 again; doubt              | bob asks any#0 holds
+        4000  | timeout    | answer failed                                | bob asks any#0
+        11999 | timeout    | request bob any #0 again; doubt              | bob asks any#0
+        12000 | timeout    |                                              | bob asks any#0
+        24000 | timeout    | tell down: no answer in time                 |
         ",
     );
 }
@@ -423,8 +426,9 @@ fn an_initiator_that_listens_repeats_its_request_until_the_peer_dials() {
         0    | query bob                            | tell wanted; request bob any #0 | bob asks any#0 holds
         40   | direction #0 bob listens direct paper| build t0                        | bob builds t0 holds
         540  | timeout                              | request bob any #0 again        | bob builds t0 holds
-        1540 | timeout                              | request bob any #0 again; doubt | bob builds t0 holds
-        1600 | up t0                                | tell up; answer 198.18.0.10     | bob up t0
+        900  | timeout                              | answer 198.18.0.10              | bob builds t0
+        1540 | timeout                              | request bob any #0 again; doubt | bob builds t0
+        1600 | up t0                                | tell up                         | bob up t0
         2540 | timeout                              |                                 | bob up t0
         ",
     );
