@@ -56,6 +56,7 @@ fn messages() -> Vec<Message> {
             forward: PathId::of(&alice, &bob),
             backward: PathId::of(&bob, &alice),
             tunnel_key: key(),
+            granted: AtEnd(None),
         }),
         Message::RelayResponse(RelayResponse { accepted: true }),
         Message::RelayEpoch(RelayEpoch { last: 1 }),

@@ -167,6 +167,8 @@ mod planting {
         DialerUnchecked,
         /// The TRS relays in the conventional method between two nodes that may not talk any more.
         PathsOutliveAccess,
+        /// The TRS relays in the conventional method although the grant of the NMS is over.
+        PathsOutliveGrant,
         /// A peer's ICMP errors are taken, whatever packet they are about.
         ForeignErrorsTaken,
         /// A node may register, and ask for routes, as often as it likes.

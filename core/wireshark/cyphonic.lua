@@ -50,7 +50,7 @@ local LAYOUT = [==[
 | 8 | Route Direction | NMS → initiator: all that one node needs to reach the other. | peer name · virtual addresses virtual · pattern · dial bool · candidates list of place · keys? · relay? · want? · permissions if more follows |
 | 9 | Route Direction | NMS → responder: the same for the other side. | peer name · virtual addresses virtual · pattern · dial bool · candidates list of place · keys? · relay? · want? · permissions if more follows |
 | 10 | Route Direction Confirmation | Responder → NMS: ready; with its leg to the TRS in the proposed pattern 3 (Fig. 9). | leg cid? |
-| 11 | Relay Request | NMS → TRS: relay between these two (Fig. 5; conventional method). | epoch u64 · forward id · backward id · tunnel key key |
+| 11 | Relay Request | NMS → TRS: relay between these two (Fig. 5; conventional method). | epoch u64 · forward id · backward id · tunnel key key · granted if more follows |
 | 12 | Relay Response | TRS → NMS: whether it will relay (Fig. 5). | accepted bool |
 | 13 | Hole Punching | Responder → TRS: opens the NAT on the way; the header's id is the path (Fig. 5). | nothing |
 | 14 | Tunnel Request | Dialer → the other node, perhaps through a TRS (Figs. 3–5, 7–9). | from name · to name · wrapped end key wrapped key? · relay cid cid? · framing |
@@ -67,11 +67,12 @@ local LAYOUT = [==[
 | 25 | Peer Restarted | NMS → node: a peer that you were directed to has started anew, so it has none of its tunnels. A Keep Alive Ack answers it (conventional method). | peer name |
 | 26 | Probe Token | NMS → node: the answer to a Probe of the node's own port. With the token the node proves that it is there. | proof |
 | 27 | Relay Grant | NMS → initiator → TRS: relay between these two for so long (proposed method). | from name · to name · leg cid · serial u64 · seconds u16 · mac 16 bytes |
-| 28 | Grant Request | Initiator → NMS: our time at the TRS is running out. A Relay Grant answers it, or an Error. | peer name · leg cid |
+| 28 | Grant Request | Initiator → NMS: our time at the TRS is running out. A Relay Grant answers it (proposed method), a Path Grant (conventional method), or an Error. | peer name · leg cid if more follows |
 | 30 | Certificate Renewed | Either end of a link → the other: here is my next certificate, for the same key (proposed method). | certificate · issuers list of certificate |
 | 31 | Access Rules | NMS → node: what you and a peer that you were directed to may open to each other from now on. A Keep Alive Ack answers it (conventional method). | peer name · permissions |
 | 32 | Relay Offer | NMS → node: keep a leg at this TRS, for the next relayed tunnel (proposed method, `signaling = "fast"`). | addresses list of place |
 | 33 | Relay Leg | Node → NMS: the leg that I keep for the next relayed tunnel; none if it is gone. | leg cid? |
+| 34 | Path Grant | NMS → TRS: relay on these paths for so long from now on; a Relay Response answers it. NMS → initiator: the TRS does so (conventional method). | epoch u64 · forward id · seconds u16 |
 
 | group of fields | fields |
 |---|---|
@@ -82,6 +83,7 @@ local LAYOUT = [==[
 | behaviour | mapping? · filtering? · hairpin bool · any port bool |
 | versions | oldest u8 · newest u8 |
 | permissions | serial u64 · out permission · back permission |
+| granted | initiator id · responder id · seconds u16 |
 | service | protocol · first u16 · last u16 |
 
 | choice | values, and what follows each |

@@ -52,6 +52,9 @@ impl Flags {
     pub const ADDS: u8 = 8;
     /// In a Registration Request: the node's first registration since it started, so the node has no tunnels.
     pub const AFRESH: u8 = 16;
+    /// In a Route Direction to the initiator: the TRS relays only until a grant ends, which the initiator renews
+    /// (conventional method).
+    pub const GRANTED: u8 = 16;
     /// In a message to the NMS: the sender's round trip to the services is long. In a Route Direction: the round trip
     /// of one of the two nodes is long. Each wait for such a node is longer ([`crate::timing::SLOW_FACTOR`]).
     pub const SLOW: u8 = 32;
@@ -100,6 +103,11 @@ impl Flags {
     /// Whether [`Self::AFRESH`] is set.
     pub fn afresh(self) -> bool {
         self.0 & Self::AFRESH != 0
+    }
+
+    /// Whether [`Self::GRANTED`] is set.
+    pub fn is_granted(self) -> bool {
+        self.0 & Self::GRANTED != 0
     }
 
     /// Whether [`Self::SLOW`] is set.

@@ -37,8 +37,8 @@ pub use field::{DecodeError, MAX_ADDRESSES, MAX_BODY, MAX_PASSWORD};
 pub use frame::{FrameReader, Unread, WhyUnread, readable};
 pub use layout::layout;
 pub use values::{
-    AddressProof, Answer, AtEnd, Credential, Der, Framing, Padding, PeerRef, Relay, RelayMode, SurveyPlan, TunnelKeys,
-    Want, WrappedKey,
+    AddressProof, Answer, AtEnd, Credential, Der, Framing, Granted, Padding, PeerRef, Relay, RelayMode, SurveyPlan,
+    TunnelKeys, Want, WrappedKey,
 };
 
 // A row has the type's number in the header, the name in the paper and in diagrams, the variant of `Message` and
@@ -143,6 +143,8 @@ messages! {
         backward: PathId,
         /// TK. Never MK: it would give the TRS the end key.
         tunnel_key: Key128,
+        /// For whom, and for how long. Without it the paths live for as long as they are used.
+        granted: AtEnd<Granted>,
     }) shows describe::words(&["path id", "TK"]);
 
     /// TRS → NMS: whether it will relay (Fig. 5).
@@ -257,12 +259,13 @@ messages! {
         mac: [u8; 16],
     }) shows describe::relay_grant;
 
-    /// Initiator → NMS: our time at the TRS is running out. A Relay Grant answers it, or an Error.
+    /// Initiator → NMS: our time at the TRS is running out. A Relay Grant answers it (proposed method), a Path Grant
+    /// (conventional method), or an Error.
     28 "Grant Request" GrantRequest(GrantRequest {
         /// The peer.
         peer: Fqdn,
-        /// Its leg.
-        leg: RelayCid,
+        /// Its leg. Proposed method only.
+        leg: AtEnd<RelayCid>,
     }) shows describe::grant_request;
 
     /// Either end of a link → the other: here is my next certificate, for the same key (proposed method).
@@ -294,6 +297,17 @@ messages! {
         leg: Option<RelayCid>,
     }) shows describe::relay_leg;
 
+    /// NMS → TRS: relay on these paths for so long from now on; a Relay Response answers it. NMS → initiator: the TRS
+    /// does so (conventional method).
+    34 "Path Grant" PathGrant(PathGrant {
+        /// An epoch of the same sequence as that of a [`RelayRequest`].
+        epoch: u64,
+        /// The path from initiator to responder.
+        forward: PathId,
+        /// For how long, from the arrival on.
+        seconds: u16,
+    }) shows describe::words(&["path id"]);
+
     packets:
     /// A tunnelled packet, node → node.
     16 "Capsule" Capsule;
@@ -308,6 +322,7 @@ parts! {
     "behaviour" Behaviour { mapping, filtering, hairpin, any_port }
     "versions" Versions { oldest, newest }
     "permissions" Permissions { serial, out, back }
+    "granted" Granted { initiator, responder, seconds }
     "service" Service { protocol, first, last }
 }
 

@@ -7,7 +7,7 @@ use std::net::{IpAddr, SocketAddr};
 use zeroize::{Zeroize, ZeroizeOnDrop};
 
 use crate::key::Key128;
-use crate::name::{Fqdn, RelayCid};
+use crate::name::{Fqdn, NodeId, RelayCid};
 
 /// How a device authenticates itself to the AS (paper §4.3). The conventional method has both, and the proposed method
 /// needs the certificate.
@@ -140,6 +140,17 @@ pub struct WrappedKey(pub [u8; 32]);
 /// the protocol.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct AtEnd<T>(pub Option<T>);
+
+/// The two nodes for which a TRS relays, and for how long (conventional method).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Granted {
+    /// The node that asked for the route. It pays for the bytes of the path to the responder.
+    pub initiator: NodeId,
+    /// The other node. It pays for the other path.
+    pub responder: NodeId,
+    /// From when the TRS gets the request.
+    pub seconds: u16,
+}
 
 /// A certificate as bytes (DER, RFC 5280 §4.1). Decoding does not look into it; the receiver verifies it.
 #[derive(Clone, Debug, PartialEq, Eq)]

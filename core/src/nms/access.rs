@@ -117,6 +117,15 @@ impl Nms {
         self.voids.forget(holder, peer);
     }
 
+    /// Notes that two nodes use a path at the TRS, so each was told the other's name.
+    pub(super) fn are_holders(&mut self, a: NodeId, b: NodeId) {
+        for pair in [(a, b), (b, a)] {
+            if !Access::remember(&mut self.access.holders, pair) {
+                self.access.overflowed = true;
+            }
+        }
+    }
+
     /// Takes back what a node was told about a peer and has not acknowledged.
     fn void_untold(&mut self, holder: NodeId, peer: NodeId) {
         let range = (holder, peer, 0)..=(holder, peer, u32::MAX);

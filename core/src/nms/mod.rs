@@ -10,6 +10,7 @@
 
 mod access;
 mod fleet;
+mod grants;
 mod inside;
 mod proof;
 mod rates;
@@ -29,6 +30,7 @@ use rand_chacha::ChaCha20Rng;
 use rand_chacha::rand_core::{RngCore, SeedableRng};
 
 use self::access::Access;
+use self::grants::PathGrants;
 use self::inside::InsideTold;
 use self::proof::Tokens;
 use self::rates::Rates;
@@ -79,8 +81,8 @@ pub struct NmsConfig {
     pub policy: Policy,
     /// Which nodes may talk to which.
     pub rules: Rules,
-    /// The time of a grant, for which two nodes may use the TRS (proposed method). `None`: the NMS makes no grants, and
-    /// the TRS has to relay without them.
+    /// The time of a grant, for which two nodes may use the TRS. `None`: the NMS makes no grants, and the TRS has to
+    /// relay without them.
     pub grants: Option<Duration>,
     /// A second port, from which it answers Probes of nodes. Unused under [`Policy::Paper`].
     pub probe_port: u16,
@@ -143,6 +145,7 @@ pub struct Nms {
     inside_told: InsideTold,
     rates: Rates,
     voids: Voids,
+    path_grants: PathGrants,
     out: VecDeque<Output>,
 }
 
@@ -195,6 +198,7 @@ impl Nms {
             inside_told: InsideTold::default(),
             rates: Rates::default(),
             voids: Voids::default(),
+            path_grants: PathGrants::default(),
             out: VecDeque::new(),
         })
     }
@@ -437,6 +441,7 @@ impl Machine for Nms {
             ("inside addresses told", self.inside_told.count()),
             ("rates of nodes and sources", self.rates.count()),
             ("paths to be taken away", self.voids.count()),
+            ("paths to be granted anew", self.path_grants.count()),
         ]
     }
 }

@@ -38,10 +38,10 @@ use crate::header::{Flags, Header, is_unknown};
 use crate::key::Key128;
 use crate::machine::{Output, Transmit};
 use crate::message::{
-    AtEnd, DirectionRequest, ErrorCode, GrantRequest, Message, PeerRef, Relay, RelayEpoch, RelayMode, RelayOffer,
+    AtEnd, DirectionRequest, ErrorCode, Granted, Message, PeerRef, Relay, RelayEpoch, RelayMode, RelayOffer,
     RelayRequest, RelayResponse, RouteDirection, TunnelKeys, Want,
 };
-use crate::name::{Fqdn, NodeId, Party, PathId, RelayCid};
+use crate::name::{NodeId, Party, PathId, RelayCid};
 use crate::route::{self, Choice, Dialer, Pattern, Policy, optimal};
 use crate::signaling::Signaling;
 use crate::time::Instant;
@@ -352,7 +352,9 @@ impl Nms {
             // The grant leaves first, so that the initiator has it when its leg is up.
             self.send(now, initiator, transaction, count, &grant);
         }
-        let told = (transaction, count, Flags(0).with_slow(slow).with_signaling(signaling));
+        let is_granted = direction.relay.is_some() && self.pending[&id].conventional && self.grants.is_some();
+        let flags = Flags(if is_granted { Flags::GRANTED } else { 0 });
+        let told = (transaction, count, flags.with_slow(slow).with_signaling(signaling));
         self.send_flagged(now, initiator, told, &Message::RouteDirectionInitiator(direction));
     }
 
@@ -415,11 +417,14 @@ impl Nms {
         let names = (self.nodes.get(&pending.initiator), self.nodes.get(&pending.responder));
         let (Some(Registration { name: a, .. }), Some(Registration { name: b, .. })) = names else { return };
         let Some(keys) = &pending.keys else { return };
+        let seconds = self.grants.as_ref().map(|(_, seconds)| *seconds);
+        let (initiator, responder) = (pending.initiator, pending.responder);
         let request = Message::RelayRequest(RelayRequest {
             epoch,
             forward: PathId::of(a, b),
             backward: PathId::of(b, a),
             tunnel_key: keys.tunnel.clone(),
+            granted: AtEnd(seconds.map(|seconds| Granted { initiator, responder, seconds })),
         });
         self.send_trs(id, count, &request);
     }
@@ -463,7 +468,7 @@ impl Nms {
         match session.open_unnumbered(&mut payload) {
             Ok((header, Message::RelayResponse(RelayResponse { accepted }))) => {
                 let id = header.transaction;
-                if self.voids.answered(id) {
+                if self.voids.answered(id) || self.path_was_granted(now, id, accepted) {
                     return;
                 }
                 let waiting = self.pending.get(&id).is_some_and(|p| p.step == Step::AwaitRelay);
@@ -491,6 +496,7 @@ impl Nms {
                 if let Some(count) = waiting.map(|pending| pending.retry.sent) {
                     self.ask_relay(now, header.transaction, count);
                 }
+                self.grant_path_again(now, header.transaction);
             }
             Ok(_) => self.dropped(DropReason::Unexpected),
             Err(reason) => self.dropped(reason),
@@ -505,28 +511,6 @@ impl Nms {
         pending.retry = Backoff::start(now, ROUTING_RETRY);
         let next = pending.next_timer();
         self.pending_timers.set(id, Some(next));
-    }
-
-    /// A grant for a registered node and a peer's leg, if the NMS gives any.
-    fn grant(&mut self, now: Instant, node: NodeId, peer: &Fqdn, leg: RelayCid) -> Option<Message> {
-        let (grants, seconds) = self.grants.as_ref()?;
-        let from = self.nodes.get(&node)?.name.clone();
-        let serial = self.epochs.next(now);
-        Some(Message::RelayGrant(grants.grant(from, peer.clone(), leg, serial, *seconds)))
-    }
-
-    /// Answers a node whose grant at the TRS will end soon. The node gets a new grant as long as the peer has access to
-    /// the overlay and the access rules permit the two nodes to talk.
-    pub(super) fn on_grant_request(&mut self, now: Instant, node: NodeId, transaction: u32, request: &GrantRequest) {
-        let peer = NodeId::of(&request.peer);
-        let answer = if self.forbids(node, &request.peer) {
-            Message::Error(ErrorCode::NotPermitted)
-        } else if self.has_access(peer) {
-            self.grant(now, node, &request.peer, request.leg).unwrap_or(Message::Error(ErrorCode::NoRelay))
-        } else {
-            Message::Error(ErrorCode::UnknownPeer)
-        };
-        self.send(now, node, transaction, 0, &answer);
     }
 
     pub(super) fn on_confirmation(&mut self, now: Instant, node: NodeId, id: u32, cid: Option<RelayCid>) {

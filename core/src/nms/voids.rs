@@ -1,11 +1,11 @@
 //! Ends what the TRS relays in the conventional method between two nodes that may not talk any more.
 //!
-//! A path at the TRS lives for as long as it is used. Two nodes that ignore *Access Ended* could use it for ever. So
-//! the NMS takes it away: it sends a Relay Request for the same two paths with a tunnel key that it tells nobody. The
+//! Two nodes that ignore *Access Ended* could use their path at the TRS until its grant ends. So the NMS takes the path
+//! away: it sends a Relay Request for the same two paths with a tunnel key that it tells nobody. The
 //! TRS then has no address of either node, and none of them can prove one. No other message is needed, so a TRS of any
 //! version obeys. The request is sent again until the TRS answers.
 //!
-//! In the proposed method the TRS needs a grant for each hour ([`crate::grant`]).
+//! In the proposed method the grant ends by itself ([`crate::grant`]).
 
 use std::collections::BTreeMap;
 
@@ -13,7 +13,7 @@ use rand_chacha::rand_core::RngCore;
 
 use super::Nms;
 use super::registry::Session;
-use crate::message::{Message, RelayRequest};
+use crate::message::{AtEnd, Message, RelayRequest};
 use crate::name::{Fqdn, NodeId, PathId};
 use crate::time::Instant;
 use crate::timers::{Backoff, Timers};
@@ -82,7 +82,7 @@ impl Nms {
         let Some(own) = self.name_of(holder) else { return };
         let (forward, backward) = (PathId::of(&own, peer), PathId::of(peer, &own));
         let (tunnel_key, transaction) = (self.new_key(), self.rng.next_u32());
-        let request = RelayRequest { epoch: 0, forward, backward, tunnel_key };
+        let request = RelayRequest { epoch: 0, forward, backward, tunnel_key, granted: AtEnd(None) };
         let pair = pair(holder, NodeId::of(peer));
         self.voids.forget(pair.0, pair.1);
         if self.voids.count() < MAX_VOIDS {

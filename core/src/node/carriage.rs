@@ -12,7 +12,7 @@ use super::status::TunnelStatus;
 use crate::event::{DropReason, Event, Failure, Protection, Signal, TunnelUp};
 use crate::header::{Flags, Header};
 use crate::machine::{Output, StreamId, StreamInput, Tables, Transmit};
-use crate::message::{LoginResponse, Message, RelayGrant, RouteDirection, Want};
+use crate::message::{LoginResponse, Message, PathGrant, RelayGrant, RouteDirection, Want};
 use crate::name::{Party, Virtual};
 use crate::time::Instant;
 use crate::timing::Due;
@@ -51,6 +51,9 @@ pub(super) trait Carriage {
 
     /// The NMS has sent a Relay Grant, which the TRS needs before it relays for this node.
     fn granted(&mut self, _now: Instant, _grant: RelayGrant) {}
+
+    /// The NMS has sent a Path Grant, for a path that the TRS goes on to relay (conventional method).
+    fn path_granted(&mut self, _now: Instant, _transaction: u32, _grant: &PathGrant) {}
 
     /// The NMS has offered a TRS (Relay Offer). The node may open a leg there in advance.
     fn offered(&mut self, _now: Instant, _addresses: Vec<SocketAddr>) {}

@@ -391,6 +391,7 @@ impl Node {
                 return self.tell_routes(now, RouteInput::PeerRestarted(restarted.peer));
             }
             Message::RelayGrant(grant) => return self.carriage.granted(now, grant),
+            Message::PathGrant(grant) => return self.carriage.path_granted(now, transaction, &grant),
             Message::RelayOffer(offer) => {
                 self.knows(&self.services.trs_name.clone(), &offer.addresses);
                 return self.carriage.offered(now, offer.addresses);
@@ -405,7 +406,7 @@ impl Node {
             self.knows(&self.services.trs_name.clone(), &relay.addresses);
         }
         let (slow, signaling) = (header.flags.is_slow(), self.signaling.agreed(header.flags.signaling()));
-        let asked = Asked { initiator, transaction, slow, signaling };
+        let asked = Asked { initiator, transaction, slow, signaling, granted: initiator && header.flags.is_granted() };
         self.tell_routes(now, RouteInput::Direction { count, asked, direction: Box::new(direction) });
     }
 

@@ -27,6 +27,8 @@ pub(super) struct Asked {
     pub(super) slow: bool,
     /// Which messages both nodes wait for while the tunnel comes up.
     pub(super) signaling: Signaling,
+    /// Whether the path at the TRS ends with a grant, which this node renews (conventional method).
+    pub(super) granted: bool,
 }
 
 /// A part of a node.

@@ -361,6 +361,13 @@ timings! {
     /// Why: half of `GRANT_TIME`, so that an NMS may be away for half an hour without costing a tunnel.
     GRANT_RENEWAL: Duration = Duration::from_secs(1800);
 
+    /// A node asks for the next grant of a relayed path this long after the tunnel came up. The answer says how long
+    /// grants last (conventional method).
+    ///
+    /// Why: most searches for a direct path are over by then, and a tunnel that became a direct one asks for nothing.
+    /// It is a third of the 90 s for which the TRS keeps a path without a grant (`PATH_IDLE`).
+    GRANT_FIRST_RENEWAL: Duration = Duration::from_secs(30);
+
     /// While a Grant Request is not answered, it is sent again this often.
     ///
     /// Why: thirty requests fit in `GRANT_RENEWAL`, and one small message a minute is no load.

@@ -2,8 +2,8 @@
 //!
 //! It forwards only between two nodes that the NMS sent to it together, so it is never an open relay.
 //!
-//! * `conventional`: paths that the NMS announced. A node authenticates on its path with the tunnel key, and capsules
-//!   are forwarded only from the address of that message. The TRS has no end key.
+//! * `conventional`: paths that the NMS announced, for a time. A node authenticates on its path with the tunnel key,
+//!   and capsules are forwarded only from the address of that message. The TRS has no end key.
 //! * `proposed`: legs, which are QUIC connections with mutual certificates. A Tunnel Request names the other leg by
 //!   its connection ID, which only its owner, the NMS and the node that the NMS told can know; the other node's Tunnel
 //!   Response binds the two, if the NMS has granted it ([`crate::grant`]). In the blind mode the TRS then forwards
@@ -53,7 +53,7 @@ pub struct TrsConfig {
     pub service_key: Key128,
     /// How it relays in the proposed method.
     pub mode: RelayMode,
-    /// Whether two legs are bound only with a grant of the NMS, and for as long as it lasts (proposed method).
+    /// Whether it relays between two nodes only with a grant of the NMS, and for as long as it lasts.
     pub grants: bool,
     /// What each node may send through it, in each method.
     pub limits: Option<RelayLimits>,
@@ -92,7 +92,7 @@ impl Trs {
                 &mut rng,
             )?,
             paths: Paths::new(&name, &config.service_key, config.store, (clock, versions), rng.next_u32() / 2)
-                .limited(config.limits),
+                .limited(config.grants, config.limits),
             out: VecDeque::new(),
         })
     }

@@ -249,8 +249,7 @@ settings! {
         /// How the TRS relays in the proposed method: "blind" (it can read nothing) or "terminating" (as the paper has
         /// it); the same there. Default: "blind".
         relay: Relay = "\"blind\"",
-        /// Whether it grants two nodes the TRS for an hour at a time (proposed method); the same at the TRS. Default:
-        /// true.
+        /// Whether it grants two nodes the TRS for an hour at a time; the same at the TRS. Default: true.
         grants: bool = "true",
         /// A file of access rules: which nodes may talk to which (`cyphonic rules`). It is read again when it changes.
         /// Optional: without it everybody may talk to everybody.
@@ -299,13 +298,12 @@ settings! {
         /// How it relays in the proposed method: "blind" (it can read nothing) or "terminating" (as the paper has it);
         /// the same at the NMS. Default: "blind".
         relay: Relay = "\"blind\"",
-        /// Whether it relays between two nodes only with a grant of the NMS, and for as long as that lasts (proposed
-        /// method); the same at the NMS. Default: true.
+        /// Whether it relays between two nodes only with a grant of the NMS, and for as long as that lasts; the same at
+        /// the NMS. Default: true.
         grants: bool = "true",
-        /// Bytes a second that one node may send through it (proposed method); more is dropped. Default: 125000000 (1
-        /// Gbit/s).
+        /// Bytes a second that one node may send through it; more is dropped. Default: 125000000 (1 Gbit/s).
         relay_rate: u64 = "125000000",
-        /// Bytes an hour that one node may send through it (proposed method); more is dropped. Default: no limit.
+        /// Bytes an hour that one node may send through it; more is dropped. Default: no limit.
         relay_hourly: u64 = "100000000000",
         /// The congestion control of its QUIC connections with nodes when it ends them (`relay = "terminating"`):
         /// "new-reno", or "none". Set what the nodes have. Default: "none".

@@ -3,7 +3,7 @@
 use cyphonic_core::conventional::keys::Direction;
 use cyphonic_core::conventional::session::Session;
 use cyphonic_core::key::Key128;
-use cyphonic_core::message::{ErrorCode, Message, RegistrationRequest, RelayEpoch, RelayRequest};
+use cyphonic_core::message::{AtEnd, ErrorCode, Message, RegistrationRequest, RelayEpoch, RelayRequest};
 use cyphonic_core::name::{NodeId, PathId};
 use cyphonic_core::node::NodeCommand;
 use cyphonic_scenarios::Engine;
@@ -93,7 +93,7 @@ fn one_relay_request_from_the_end_of_time_stops_no_relaying() {
     let mut session = Session::new(&service_key(SEED), Direction::FromInitiator);
     let mut ask = |arena: &mut Arena, epoch: u64| {
         let (forward, backward) = (PathId::of(&a, &b), PathId::of(&b, &a));
-        let request = RelayRequest { epoch, forward, backward, tunnel_key: Key128([3; 16]) };
+        let request = RelayRequest { epoch, forward, backward, tunnel_key: Key128([3; 16]), granted: AtEnd(None) };
         let sealed = session.seal(epoch as u32, 0, id, &Message::RelayRequest(request)).unwrap();
         arena.sent(Role::Trs);
         arena.datagram(Role::Trs, trs, nms, &sealed);

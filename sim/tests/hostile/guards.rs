@@ -39,11 +39,16 @@ struct Caught {
 }
 
 /// The defects that a directed attack shows, and the test that is the attack.
-const DIRECTED: [(Defect, &str, fn()); 14] = [
+const DIRECTED: [(Defect, &str, fn()); 15] = [
     (
         Defect::PathsOutliveAccess,
         "revoked::the_paths_of_a_revoked_node_at_the_relay_end_even_if_both_nodes_ignore_it",
         revoked::the_paths_of_a_revoked_node_at_the_relay_end_even_if_both_nodes_ignore_it,
+    ),
+    (
+        Defect::PathsOutliveGrant,
+        "grants::nothing_is_relayed_after_the_grant_though_both_nodes_go_on",
+        grants::nothing_is_relayed_after_the_grant_though_both_nodes_go_on,
     ),
     (
         Defect::ForeignErrorsTaken,

@@ -1,5 +1,6 @@
 //! The conventional method's carriage (paper §2.2): login by TLS over TCP, everything else sealed in UDP datagrams.
 
+mod granted;
 mod login;
 mod tunnel;
 
@@ -25,7 +26,7 @@ use crate::event::{DropReason, Failure, Protection};
 use crate::header::{Flags, Header, Kind, is_unknown};
 use crate::key::Key128;
 use crate::machine::{Output, StreamId, StreamInput, Tables, Transmit};
-use crate::message::{LoginResponse, MAX_PASSWORD, Message, ProbeReply, RouteDirection};
+use crate::message::{LoginResponse, MAX_PASSWORD, Message, PathGrant, ProbeReply, RouteDirection};
 use crate::name::{Fqdn, NodeId, Party, PathId};
 use crate::paths::budget::SilentTargets;
 use crate::time::Instant;
@@ -317,6 +318,10 @@ impl Carriage for Conventional {
         if let Err(reason) = self.start_tunnel(now, tunnel, &direction, asked) {
             self.out.push_back(CarriageOutput::TunnelDown(tunnel, reason));
         }
+    }
+
+    fn path_granted(&mut self, now: Instant, transaction: u32, grant: &PathGrant) {
+        self.take_path_grant(now, transaction, grant);
     }
 
     fn forget(&mut self, _now: Instant, tunnel: TunnelId) {

@@ -11,6 +11,7 @@ use bytes::BytesMut;
 use rand_chacha::rand_core::RngCore;
 
 use super::Conventional;
+use super::granted::Renewal;
 use crate::conventional::keys::Direction;
 use crate::conventional::session::Session;
 use crate::conventional::wrap;
@@ -38,7 +39,8 @@ fn keep_alive() -> Duration {
 }
 
 pub(super) struct Tunnel {
-    name: Fqdn,
+    /// The peer.
+    pub(super) name: Fqdn,
     pattern: Pattern,
     initiator: bool,
     dialer: bool,
@@ -64,6 +66,8 @@ pub(super) struct Tunnel {
     rtt: RoundTrip,
     /// The tunnel is down when the peer has owed an answer for this long.
     doubt_timeout: Duration,
+    /// The next Grant Request, if this node renews the grant of the relayed path.
+    pub(super) renewal: Option<Renewal>,
     /// When the last capsule came, and when to ask why there are no more (`policy = "optimal"`).
     flow: Option<Flow>,
     /// The step of the handshake; once the tunnel is up, its session.
@@ -140,6 +144,10 @@ impl Tunnel {
         self.pattern == Pattern::Relayed
     }
 
+    pub(super) fn is_up(&self) -> bool {
+        matches!(self.state, TunnelState::Up { .. })
+    }
+
     /// The tunnel's status, if it is up.
     pub(super) fn status(&self) -> Option<TunnelStatus> {
         let (TunnelState::Up { .. }, Some((local, remote))) = (&self.state, self.place) else { return None };
@@ -173,7 +181,8 @@ impl Tunnel {
             }
             TunnelState::Up { keep_alive, doubted, .. } => {
                 let lost = doubted.map(|doubted| Timer::TunnelDoubt.at(doubted + self.doubt_timeout));
-                lost.into_iter().fold(Timer::TunnelKeepAlive.at(*keep_alive), Due::min)
+                let renewal = self.renewal.as_ref().map(|renewal| Timer::GrantRenewal.at(renewal.at));
+                lost.into_iter().chain(renewal).fold(Timer::TunnelKeepAlive.at(*keep_alive), Due::min)
             }
         }
     }
@@ -252,7 +261,7 @@ impl Conventional {
         now: Instant,
         id: TunnelId,
         direction: &RouteDirection,
-        Asked { initiator, transaction, slow, .. }: Asked,
+        Asked { initiator, transaction, slow, granted, .. }: Asked,
     ) -> Result<(), Failure> {
         self.remove(id);
         let keys = direction.keys.as_ref().ok_or(Failure::Protocol)?;
@@ -305,6 +314,7 @@ impl Conventional {
             transaction: self.random(),
             rtt: RoundTrip::default(),
             doubt_timeout: patient(TUNNEL_DOUBT_TIMEOUT, slow),
+            renewal: (granted && relayed).then(|| Renewal::first(now)),
             flow: direction.want.is_some().then(Flow::default),
             state,
         };
@@ -466,6 +476,7 @@ impl Conventional {
         let doubted = (!tunnel.dialer).then_some(now);
         let keep_alive = now + if tunnel.dialer { keep_alive() } else { TUNNEL_DOUBT_RETRY };
         tunnel.state = TunnelState::Up { data, heard: now, keep_alive, doubted };
+        tunnel.renewal = tunnel.renewal.take().map(|_| Renewal::first(now));
         self.timers.set(id, Some(tunnel.next_timer().at));
         let greet = tunnel.announcement == Announcement::WhenHeard && tunnel.dialer;
         self.announce(id);
@@ -574,6 +585,7 @@ impl Conventional {
     }
 
     pub(super) fn tunnel_timeout(&mut self, now: Instant, id: TunnelId) {
+        self.renew_grant(now, id);
         let Some(tunnel) = self.tunnels.get_mut(&id) else { return };
         let mut count = None;
         let mut over = false;

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::Proposed;
 use crate::header::Flags;
-use crate::message::{GrantRequest, Message, RelayGrant};
+use crate::message::{AtEnd, GrantRequest, Message, RelayGrant};
 use crate::name::{Fqdn, Party, RelayCid};
 use crate::node::carriage::Carriage;
 use crate::quic::LinkId;
@@ -91,7 +91,7 @@ impl Proposed {
             let again = now + GRANT_RETRY.min(time_of(grant) / 8).max(Duration::from_secs(1));
             self.grants.renewals.set(leg, Some(again));
             let transaction = self.random();
-            self.send_nms(now, transaction, 0, Message::GrantRequest(GrantRequest { peer, leg: theirs }));
+            self.send_nms(now, transaction, 0, Message::GrantRequest(GrantRequest { peer, leg: AtEnd(Some(theirs)) }));
         }
     }
 }

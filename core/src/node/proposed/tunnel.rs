@@ -282,7 +282,7 @@ impl Proposed {
         now: Instant,
         id: TunnelId,
         direction: &RouteDirection,
-        Asked { initiator, transaction, slow, signaling }: Asked,
+        Asked { initiator, transaction, slow, signaling, .. }: Asked,
     ) {
         self.remove(now, id);
         if signaling == Signaling::Confirmed && !initiator && !direction.dial && direction.relay.is_none() {

@@ -122,7 +122,7 @@ fn direction(transaction: u32, words: &[&str]) -> RouteInput {
         permissions: AtEnd(None),
     };
     let initiator = number.starts_with('#');
-    let asked = Asked { initiator, transaction, slow: false, signaling: Signaling::Paper };
+    let asked = Asked { initiator, transaction, slow: false, signaling: Signaling::Paper, granted: false };
     RouteInput::Direction { count, asked, direction: Box::new(direction) }
 }
 

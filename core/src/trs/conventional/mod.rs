@@ -1,8 +1,15 @@
 //! Relaying by path id (paper Fig. 5).
+//!
+//! The NMS's Relay Request names the two nodes and a time (ours): it is a grant for that pair. The two paths end with
+//! the time, also if they are used. A Path Grant of the NMS begins the time anew.
+
+#[cfg(test)]
+mod tests;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::BytesMut;
 
@@ -18,7 +25,7 @@ use crate::header::{Flags, HEADER_LEN, Header, Kind, is_unknown, options_len};
 use crate::key::Key128;
 use crate::machine::{Output, Transmit};
 use crate::message::{
-    Answer, Message, Probe, ProbeReply, ProbeRequest, RelayEpoch, RelayRequest, RelayResponse, readable,
+    Answer, Message, PathGrant, Probe, ProbeReply, ProbeRequest, RelayEpoch, RelayRequest, RelayResponse, readable,
 };
 use crate::name::{Fqdn, NodeId, Party, PathId};
 use crate::store::Store;
@@ -46,6 +53,8 @@ pub(super) struct Paths {
     told: Option<Instant>,
     paths: BTreeMap<PathId, Path>,
     timers: Timers<PathId>,
+    /// Whether paths end, as the NMS says.
+    granted: bool,
     limits: Option<RelayLimits>,
     used: Used,
 }
@@ -62,8 +71,12 @@ struct Path {
     opposite: PathId,
     /// Our address and the sender's, once the sender is authenticated.
     place: Option<(SocketAddr, SocketAddr)>,
-    /// The sender's name, for diagrams and limits, known from a Tunnel Request. The path's id is a hash of both names.
+    /// The sender's name, for diagrams, known from a Tunnel Request. The path's id is a hash of both names.
     name: Option<Fqdn>,
+    /// The sender, as the NMS says.
+    sender: Option<NodeId>,
+    /// When the grant of the NMS ends, and the path with it.
+    over_at: Option<Instant>,
     /// The last message that was forwarded, so that a retransmission is recognised.
     last: Option<(u8, u32)>,
     used: Instant,
@@ -72,7 +85,18 @@ struct Path {
 impl Path {
     /// Whose bytes the path's are: the sender's, or, as long as its name is not known, those of the path itself.
     fn payer(&self, id: [u8; 16]) -> NodeId {
-        self.name.as_ref().map_or(NodeId(id), NodeId::of)
+        self.sender.or_else(|| self.name.as_ref().map(NodeId::of)).unwrap_or(NodeId(id))
+    }
+
+    /// Whether the NMS's grant has ended.
+    fn is_over(&self, now: Instant) -> bool {
+        self.over_at.is_some_and(|over| over <= now) && !defect!(PathsOutliveGrant)
+    }
+
+    /// When the path is forgotten, if nothing comes.
+    fn ends_at(&self) -> Instant {
+        let idle = self.used + PATH_IDLE;
+        self.over_at.filter(|_| !defect!(PathsOutliveGrant)).map_or(idle, |over| over.min(idle))
     }
 }
 
@@ -136,29 +160,32 @@ impl Paths {
             told: None,
             paths: BTreeMap::new(),
             timers: Timers::default(),
+            granted: false,
             limits: None,
             used: Used::default(),
         }
     }
 
-    /// With limits of what each node may send.
+    /// With limits of what each node may send. `granted`: whether each path ends with a grant of the NMS.
     #[must_use]
-    pub(super) fn limited(mut self, limits: Option<RelayLimits>) -> Self {
-        self.limits = limits;
+    pub(super) fn limited(mut self, granted: bool, limits: Option<RelayLimits>) -> Self {
+        (self.granted, self.limits) = (granted, limits);
         self
     }
 
     pub(super) fn next_timer(&self) -> Option<Due> {
-        self.timers.next().map(|at| Timer::IdlePath.at(at))
+        let (at, id) = self.timers.first()?;
+        let over = self.paths.get(&id).is_some_and(|path| path.over_at == Some(at));
+        Some(if over { Timer::GrantOver } else { Timer::IdlePath }.at(at))
     }
 
     pub(super) fn handle_timeout(&mut self, now: Instant) {
         while let Some(id) = self.timers.pop_due(now) {
             let Some(path) = self.paths.get(&id) else { continue };
-            if path.used + PATH_IDLE <= now || defect!(PathsForgottenEarly) {
+            if path.ends_at() <= now || defect!(PathsForgottenEarly) {
                 self.paths.remove(&id);
             } else {
-                self.timers.set(id, Some(path.used + PATH_IDLE));
+                self.timers.set(id, Some(path.ends_at()));
             }
         }
     }
@@ -202,6 +229,7 @@ impl Paths {
         let epoch = match &message {
             Message::RelayRequest(request) => request.epoch,
             Message::ProbeRequest(request) => request.epoch,
+            Message::PathGrant(grant) => grant.epoch,
             _ => return Err(DropReason::Unexpected),
         };
         // The limit does not follow this clock, so that a TRS whose clock is a day behind still relays.
@@ -219,6 +247,17 @@ impl Paths {
             Message::RelayRequest(request) => request,
             Message::ProbeRequest(ProbeRequest { to, id, .. }) => {
                 reply_to_probe(local, to, header.transaction, id, out);
+                return Ok(());
+            }
+            Message::PathGrant(grant) => {
+                let accepted = self.prolong(now, &grant);
+                self.tell(
+                    &header,
+                    (local, remote),
+                    header.count,
+                    &Message::RelayResponse(RelayResponse { accepted }),
+                    out,
+                );
                 return Ok(());
             }
             _ => return Err(DropReason::Unexpected),
@@ -260,14 +299,33 @@ impl Paths {
         }
     }
 
+    /// Begins the time of two paths anew. False if they are not here: the TRS was restarted, or they have ended.
+    fn prolong(&mut self, now: Instant, grant: &PathGrant) -> bool {
+        let is_there = |path: &&Path| !path.is_over(now);
+        let Some(opposite) = self.paths.get(&grant.forward).filter(is_there).map(|path| path.opposite) else {
+            return false;
+        };
+        for id in [grant.forward, opposite] {
+            let Some(path) = self.paths.get_mut(&id) else { continue };
+            path.over_at = Some(now + Duration::from_secs(grant.seconds.into()));
+            let at = path.ends_at();
+            self.timers.set(id, Some(at));
+        }
+        true
+    }
+
     /// Makes or replaces the two paths of a tunnel.
     fn open(&mut self, now: Instant, transaction: u32, request: &RelayRequest) {
         let sealing = Sealing::new(&request.tunnel_key);
+        let granted = request.granted.0;
+        let time = granted.map(|granted| Duration::from_secs(granted.seconds.into()));
+        // A request without a time takes paths away, so they need no more than the shortest one.
+        let over_at = time.or_else(|| self.granted.then_some(PATH_IDLE)).map(|time| now + time);
         let ends = [
-            (request.forward, request.backward, Direction::FromInitiator),
-            (request.backward, request.forward, Direction::FromResponder),
+            (request.forward, request.backward, Direction::FromInitiator, granted.map(|granted| granted.initiator)),
+            (request.backward, request.forward, Direction::FromResponder, granted.map(|granted| granted.responder)),
         ];
-        for (id, opposite, from) in ends {
+        for (id, opposite, from, sender) in ends {
             let sealing = sealing.clone();
             let path = Path {
                 transaction,
@@ -277,12 +335,14 @@ impl Paths {
                 opposite,
                 place: None,
                 name: None,
+                sender,
+                over_at,
                 last: None,
                 used: now,
             };
+            let at = if defect!(PathsForgottenEarly) { now + PATH_IDLE / 10 } else { path.ends_at() };
             self.paths.insert(id, path);
-            let idle = if defect!(PathsForgottenEarly) { PATH_IDLE / 10 } else { PATH_IDLE };
-            self.timers.set(id, Some(now + idle));
+            self.timers.set(id, Some(at));
         }
     }
 
@@ -296,6 +356,9 @@ impl Paths {
         out: &mut VecDeque<Output>,
     ) -> Result<(), DropReason> {
         let path = self.paths.get_mut(&PathId(header.id)).ok_or(DropReason::UnknownId)?;
+        if path.is_over(now) {
+            return Err(DropReason::NotGranted);
+        }
         let mut copy = payload.to_vec();
         seal::is_from(path.from, &copy)?;
         let (sealed, range) = seal::open_any(&path.sealing, Versions::ANY, &mut copy)?;
@@ -361,73 +424,14 @@ impl Paths {
         if path.place.map(|(_, r)| r) != Some(remote) && !defect!(RelayForwardsUnbound) {
             return Err(DropReason::NotBound);
         }
+        if path.is_over(now) {
+            return Err(DropReason::NotGranted);
+        }
         path.used = now;
         let (opposite, payer) = (path.opposite, path.payer(header.id));
         let to = self.paths.get(&opposite).and_then(|p| p.place).ok_or(DropReason::NotBound)?;
         self.pay(now, payer, payload.len())?;
         transmit(out, Transmit::new(to.0, to.1, payload.into()));
         Ok(())
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use std::time::Duration;
-
-    use super::*;
-
-    #[derive(Debug)]
-    struct Still;
-
-    impl WallClock for Still {
-        fn since_unix_epoch(&self) -> Duration {
-            Duration::from_secs(1_000)
-        }
-    }
-
-    #[test]
-    fn a_node_has_its_rate_on_all_of_its_paths_together_and_no_other_node_pays() {
-        let [trs, a, b, c] = ["trs.test", "a.test", "b.test", "c.test"].map(|name| name.parse::<Fqdn>().unwrap());
-        let (service, tunnel) = (Key128([1; 16]), Key128([2; 16]));
-        let limits = RelayLimits { rate: 40_000, hourly: 1_000_000 };
-        let versions = (Arc::new(Still) as Arc<dyn WallClock>, Versions::OURS);
-        let mut paths = Paths::new(&trs, &service, None, versions, 0).limited(Some(limits));
-        let mut nms = Session::new(&service, Direction::FromInitiator);
-        let (local, mut out) = ("192.0.2.4:4501".parse().unwrap(), VecDeque::new());
-        let at = |name: &Fqdn| SocketAddr::new([10, 0, 0, name.as_str().as_bytes()[0]].into(), 4501);
-        let now = Instant::from_millis(1_000);
-        let mut take = |paths: &mut Paths, from: SocketAddr, datagram: &[u8]| {
-            out.clear();
-            paths.handle_datagram(now, local, from, datagram.into(), &mut out);
-            out.iter().filter(|output| matches!(output, Output::Transmit(_))).count()
-        };
-        let mut ends = Vec::new();
-        for (number, other) in [(1, &b), (2, &c)] {
-            let (forward, backward) = (PathId::of(&a, other), PathId::of(other, &a));
-            let epoch = Duration::from_secs(2_000 + number).as_nanos() as u64;
-            let request = RelayRequest { epoch, forward, backward, tunnel_key: tunnel.clone() };
-            let request = nms.seal(7 + number as u32, 0, NodeId::of(&trs).0, &Message::RelayRequest(request)).unwrap();
-            assert_eq!(take(&mut paths, "192.0.2.3:4501".parse().unwrap(), &request), 1);
-            let (from, to, framing) = (a.clone(), (*other).clone(), crate::message::Framing::Udp4501);
-            let asked = crate::message::TunnelRequest { from, to, wrapped_end_key: None, relay_cid: None, framing };
-            let mut theirs = Session::new(&tunnel, Direction::FromResponder);
-            take(&mut paths, at(other), &theirs.seal(1, 0, backward.0, &Message::HolePunching).unwrap());
-            let mut ours = Session::new(&tunnel, Direction::FromInitiator);
-            let asked = ours.seal(1, 0, forward.0, &Message::TunnelRequest(asked)).unwrap();
-            assert_eq!(take(&mut paths, at(&a), &asked), 1);
-            let mut capsules = [Vec::new(), Vec::new()];
-            ours.seal_capsule(forward.0, &[0; 952], &mut capsules[0]);
-            theirs.seal_capsule(backward.0, &[0; 952], &mut capsules[1]);
-            ends.push(((*other).clone(), capsules));
-        }
-        let mut send = |paths: &mut Paths, from: SocketAddr, capsule: &[u8]| {
-            std::iter::repeat_with(|| take(paths, from, capsule)).take_while(|sent| *sent == 1).count()
-        };
-        // A quarter of a second of its rate.
-        assert_eq!(send(&mut paths, at(&a), &ends[0].1[0]), 10);
-        assert_eq!(send(&mut paths, at(&a), &ends[1].1[0]), 0, "its other path");
-        for (other, capsules) in &ends {
-            assert_eq!(send(&mut paths, at(other), &capsules[1]), 10, "{other}");
-        }
     }
 }
