@@ -160,6 +160,9 @@ fn check_step(scenario: &Scenario, action: &Action) -> Option<String> {
         Action::RestartInOrder(_) | Action::StopInOrder(_) => {
             "graceful: when a daemon that ends in order is gone is its own business, and in the simulator it takes no time"
         }
+        Action::Tcp { rate_bps: Some(_), .. } => {
+            "tcp.rate_mbps: not built, the sender of namespaces writes as fast as it can"
+        }
         Action::ProbeMtu(_) => "probe_mtu: a kernel's virtual interface takes no packet beyond its MTU",
         Action::NatReboot(NatAt::Site(site)) if filters(scenario, *site).any(remembers_more) => {
             "nat_reboot: conntrack is also the memory of the firewall, so the firewall would forget its conversations too"

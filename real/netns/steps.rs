@@ -112,7 +112,7 @@ impl StepRunner<'_> {
                 let _ = child.stdout.take().map(|mut output| output.read_to_string(&mut said));
                 Ok(Some(log::echoes(apps::answered(&said), probes.count)))
             }
-            Action::Tcp { pair, bytes } => {
+            Action::Tcp { pair, bytes, .. } => {
                 self.transfer(step, *pair, *bytes, end).map(|ok| Some(log::transfer(*bytes, ok)))
             }
             Action::Udp(probes) => {

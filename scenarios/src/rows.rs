@@ -23,6 +23,8 @@ pub enum Row {
     Setup(Setup),
     /// See [`Handover`].
     Handover(Handover),
+    /// See [`Traffic`].
+    Traffic(Traffic),
 }
 
 /// [`Measure::Outcome`]: the outcome of a pair of nodes; one row for each pair that an echo or TCP step names.
@@ -168,6 +170,26 @@ pub struct Handover {
     pub signaling_packets: u64,
     /// Their bytes, whole IP packets.
     pub signaling_bytes: u64,
+}
+
+/// [`Measure::Traffic`]: the IP packets of one host on the underlay during the last `wait` step.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Traffic {
+    /// The host: `as`, `nms`, `trs`, or the short name of a node.
+    pub host: String,
+    /// How long the step was, milliseconds.
+    #[serde(with = "whole_millis")]
+    pub span_ms: Millis,
+    /// IP packets that left the host, those included that were lost later.
+    pub sent_packets: u64,
+    /// Their bytes.
+    pub sent_bytes: u64,
+    /// IP packets that arrived at the host.
+    pub received_packets: u64,
+    /// Their bytes.
+    pub received_bytes: u64,
+    /// Datagrams of `udp` steps that reached the host's application, each once.
+    pub datagrams: u64,
 }
 
 /// Which end of a tunnel moved.
@@ -329,6 +351,9 @@ impl Row {
                 "signaling_packets",
                 "signaling_bytes",
             ],
+            Measure::Traffic => {
+                &["host", "span_ms", "sent_packets", "sent_bytes", "received_packets", "received_bytes", "datagrams"]
+            }
             Measure::Setup => &[
                 "phase",
                 "pattern",
@@ -353,6 +378,7 @@ impl Row {
             Self::Composition(_) => Measure::Composition,
             Self::Setup(_) => Measure::Setup,
             Self::Handover(_) => Measure::Handover,
+            Self::Traffic(_) => Measure::Traffic,
         }
     }
 
@@ -366,6 +392,7 @@ impl Row {
             Self::Composition(row) => writer.serialize(row)?,
             Self::Setup(row) => writer.serialize(row)?,
             Self::Handover(row) => writer.serialize(row)?,
+            Self::Traffic(row) => writer.serialize(row)?,
         }
         let bytes = writer.into_inner().map_err(|error| csv::Error::from(error.into_error()))?;
         let mut record = csv::StringRecord::new();
@@ -384,6 +411,7 @@ impl Row {
             Measure::Composition => Self::Composition(record.deserialize(header)?),
             Measure::Setup => Self::Setup(record.deserialize(header)?),
             Measure::Handover => Self::Handover(record.deserialize(header)?),
+            Measure::Traffic => Self::Traffic(record.deserialize(header)?),
         })
     }
 }

@@ -293,6 +293,8 @@ words! {
         Setup "setup",
         /// What a move costs traffic that is under way.
         Handover "handover",
+        /// The packets of each host during the last `wait` step.
+        Traffic "traffic",
     }
 }
 

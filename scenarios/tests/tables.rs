@@ -5,7 +5,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use cyphonic_core::route::{Dialer, Pattern};
-use cyphonic_scenarios::rows::{Composition, Field, Millis, Outcome, Phase, Rtt, Setup};
+use cyphonic_scenarios::rows::{Composition, Field, Millis, Outcome, Phase, Rtt, Setup, Traffic};
 use cyphonic_scenarios::{Document, Line, Measure, Plan, Row, Table};
 use proptest::prelude::*;
 
@@ -99,6 +99,24 @@ fn a_composition_has_a_row_for_each_field() {
                     virtual_ip_header ip_payload hmac total";
     assert_eq!(fields.join(" "), expected);
     assert_eq!(parse(&text(&composition), Measure::Composition).unwrap(), composition);
+}
+
+#[test]
+fn traffic_has_a_row_for_each_host() {
+    let row = Traffic {
+        host: "nms".into(),
+        span_ms: Millis { micros: 3_600_000_000 },
+        sent_packets: 1,
+        sent_bytes: 100,
+        received_packets: 2,
+        received_bytes: 200,
+        datagrams: 3,
+    };
+    let traffic = table(Measure::Traffic, &[], vec![Row::Traffic(row)]);
+    let expected = "seed,host,span_ms,sent_packets,sent_bytes,received_packets,received_bytes,datagrams\n\
+                    7,nms,3600000.000,1,100,2,200,3\n";
+    assert_eq!(text(&traffic), expected);
+    assert_eq!(parse(expected, Measure::Traffic).unwrap(), traffic);
 }
 
 #[test]

@@ -281,7 +281,8 @@ impl StateMachineTest for Network {
             Transition::Send(from, to, bytes) => {
                 let before = Overlay { calm: after.calm - PATIENCE, ..after.clone() };
                 let target = network.target(to);
-                let report = network.app(from, App::Transfer(target, Transfer { bytes: bytes.into(), seed: 7 }));
+                let report =
+                    network.app(from, App::Transfer(target, Transfer { bytes: bytes.into(), seed: 7, rate_bps: None }));
                 let transfer = report.transfer().expect("a transfer");
                 match before.arrives(from, to) {
                     Some(true) => assert!(matches!(transfer.result, Some(Ok(()))), "I7: {report:?}"),

@@ -6,6 +6,7 @@ mod handover;
 mod matrix;
 mod mobility;
 mod setup;
+mod setup_loss;
 mod soak;
 mod strips;
 mod style;
@@ -58,6 +59,12 @@ pub const FIGURES: &[Figure] = &[
         about: "round trips, packets and bytes until the first echo, each framing, all patterns",
         inputs: &["sim/setup.csv"],
         prepare: setup::prepare,
+    },
+    Figure {
+        name: "setup-loss",
+        about: "share of set-ups complete within a time, under loss and jitter, each framing, patterns 1 and 3",
+        inputs: &["sim/setup-loss.csv"],
+        prepare: setup_loss::prepare,
     },
     Figure {
         name: "matrix",

@@ -3,10 +3,12 @@
 //! The words are those of the simulator's files. A column of a sweep that a figure needs (the method, the framing, the
 //! kinds of sites) is part of the row here; every other one is in [`crate::input::Line::run`].
 
+mod beyond;
 mod blocked;
 
 use serde::{Deserialize, Deserializer, de};
 
+pub use self::beyond::LossySetup;
 pub use self::blocked::{BlockedEcho, BlockedTransfer};
 use crate::input::Row;
 

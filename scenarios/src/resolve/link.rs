@@ -16,7 +16,7 @@ const MOST_QUEUE_BYTES: f64 = 1e12;
 const DEFAULT_REORDER_MS: f64 = 10.0;
 const DEFAULT_MTU: u32 = 1500;
 /// A bit a millisecond, to a terabit a second.
-const RATE_MBPS: (f64, f64) = (0.001, 1_000_000.0);
+pub(super) const RATE_MBPS: (f64, f64) = (0.001, 1_000_000.0);
 
 /// Resolves the link at `path`; `least_mtu` with the family that asks for it.
 pub(super) fn link(

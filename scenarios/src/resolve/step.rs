@@ -20,8 +20,10 @@ const MOST_COUNT: f64 = 1_000_000.0;
 const MOST_BYTES: f64 = 1e12;
 /// 63 years: a clock that lost its battery begins in 1970.
 const MOST_CLOCK_S: f64 = 2_000_000_000.0;
+/// Time between two probes, milliseconds. At the least, one node sends 100,000 a second.
+const INTERVAL_MS: (f64, f64) = (0.01, MOST_MS);
 /// As `ping` waits.
-const DEFAULT_INTERVAL_MS: u64 = 1000;
+const DEFAULT_INTERVAL_MS: f64 = 1000.0;
 /// As `ping` sends.
 const DEFAULT_PAYLOAD_BYTES: u32 = 56;
 /// The header of ICMP echo, and that of UDP.
@@ -93,6 +95,7 @@ fn needs(measure: Measure, steps: &[Step]) -> (&'static [&'static str], bool) {
             let both_ways = flows.first().is_some_and(|a| flows.iter().any(|b| (a.from, a.to) == (b.to, b.from)));
             (&["udp"], both_ways)
         }
+        Measure::Traffic => (&["wait"], any(|a| matches!(a, Action::Wait(wait) if !wait.is_zero()))),
         Measure::Flow => (&["udp"], any(|a| matches!(a, Action::Udp(_)))),
         Measure::Composition => (&["probe_mtu"], any(|a| matches!(a, Action::ProbeMtu(_)))),
     }
@@ -156,7 +159,10 @@ impl Judge<'_, '_, '_> {
             schema::Action::Tcp(tcp) => {
                 let pair = self.pair(&tcp.from, &tcp.to, tcp.family)?;
                 self.context.within(&self.key("bytes"), tcp.bytes as f64, 1.0, MOST_BYTES)?;
-                Action::Tcp { pair, bytes: tcp.bytes }
+                let (least, most) = link::RATE_MBPS;
+                let rate = |mbps| self.context.within(&self.key("rate_mbps"), mbps, least, most);
+                let rate_bps = tcp.rate_mbps.map(rate).transpose()?.map(|mbps| (mbps * 1e6).round() as u64);
+                Action::Tcp { pair, bytes: tcp.bytes, rate_bps }
             }
             schema::Action::Move(schema::Move { node, to }) => {
                 let node = self.started_node("node", &node)?;
@@ -388,7 +394,10 @@ impl Judge<'_, '_, '_> {
         let pair = self.pair(&from, &to, family)?;
         let count = count.unwrap_or(1);
         self.context.within(&self.key("count"), f64::from(count), 1.0, MOST_COUNT)?;
-        let interval = self.millis("interval_ms", interval_ms.unwrap_or(DEFAULT_INTERVAL_MS))?;
+        let interval_ms = interval_ms.unwrap_or(DEFAULT_INTERVAL_MS);
+        let (least, most) = INTERVAL_MS;
+        self.context.within(&self.key("interval_ms"), interval_ms, least, most)?;
+        let interval = Duration::from_secs_f64(interval_ms / 1000.0);
         let found = payload_bytes.unwrap_or(DEFAULT_PAYLOAD_BYTES);
         let ip_header = match pair.family {
             Family::Ipv4 => 20,

@@ -60,6 +60,8 @@ pub enum Action {
         pair: Pair,
         /// The number of bytes.
         bytes: u64,
+        /// The sender writes no faster than this, bits per second. `None`: as fast as TCP takes it.
+        rate_bps: Option<u64>,
     },
     /// UDP datagrams, one way; complete when the last was sent.
     Udp(Probes),

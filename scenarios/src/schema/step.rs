@@ -141,7 +141,7 @@ pub(crate) struct Probes {
     /// How many. Default 1.
     pub(crate) count: Option<u32>,
     /// Time between two, milliseconds. Default 1000.
-    pub(crate) interval_ms: Option<u64>,
+    pub(crate) interval_ms: Option<f64>,
     /// Payload of ICMP or UDP, bytes. Default 56.
     pub(crate) payload_bytes: Option<u32>,
     /// "ipv6" (default) or "ipv4".
@@ -160,6 +160,8 @@ pub(crate) struct Tcp {
     pub(crate) bytes: u64,
     /// "ipv6" (default) or "ipv4".
     pub(crate) family: Option<Family>,
+    /// The sender writes no faster than this, Mbit/s. Default: as fast as TCP takes it.
+    pub(crate) rate_mbps: Option<f64>,
 }
 
 /// A node leaves its network for another.

@@ -35,7 +35,7 @@ fn the_readme_names_every_key() {
         Node 4,
         Start 2,
         Probes 6,
-        Tcp 4,
+        Tcp 5,
         Move 2,
         Detach 2,
         Rebind 2,

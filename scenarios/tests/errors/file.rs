@@ -117,7 +117,7 @@ fn a_value_of_the_wrong_type_is_told_the_right_one() {
 fn an_unknown_word_is_answered_with_the_known_ones() {
     assert_eq!(
         replaced(r#"measure = "outcome""#, r#"measure = "rtts""#),
-        r#"x.toml:3:11: `measure`: unknown value "rtts": did you mean "rtt"? The values are "outcome", "rtt", "flow", "composition", "setup", "handover""#
+        r#"x.toml:3:11: `measure`: unknown value "rtts": did you mean "rtt"? The values are "outcome", "rtt", "flow", "composition", "setup", "handover", "traffic""#
     );
     assert_eq!(
         replaced(r#"mapping = "endpoint-independent""#, r#"mapping = "cone""#),
@@ -235,7 +235,8 @@ fn a_file_that_is_not_there_is_named() {
     assert_eq!(missing, "no/such.toml: cannot read the file: No such file or directory (os error 2); check the path");
     assert_eq!(
         Document::embedded("tabel1").unwrap_err().to_string(),
-        "tabel1: no scenario of that name is built in; there are \"blocked\", \"blocked-rtt\", \"handover\", \"mobility\", \"setup\", \"table1\", \"table3\", \"table4\", \"throughput\""
+        "tabel1: no scenario of that name is built in; there are \"blocked\", \"blocked-rtt\", \"handover\", \"idle\", \"mobility\", \"paced\", \"paced-tcp\", \
+         \"relay\", \"setup\", \"setup-loss\", \"table1\", \"table3\", \"table4\", \"throughput\""
     );
 }
 

@@ -17,7 +17,7 @@ pub struct Done {
 
 /// The experiments that take too long for every reproduction. A committed file of `results/sim` is of exactly one of
 /// these: an experiment that [`Extent::Usual`] writes, an experiment named here, or [`ELSEWHERE`].
-const FULL: [&str; 1] = ["mobility"];
+const FULL: [&str; 2] = ["idle", "mobility"];
 
 /// Files of `results/sim` that no experiment writes, each with the subcommand that does.
 pub const ELSEWHERE: [(&str, &str); 1] = [("soak.csv", "soak, then merge --totals")];

@@ -3,6 +3,7 @@
 mod flights;
 mod handover;
 mod setup;
+mod traffic;
 mod unfinished;
 
 use std::sync::Arc;
@@ -55,13 +56,16 @@ pub enum MeasureError {
     /// `handover` without traffic in both directions.
     #[error("no two flows, one in each direction, were started")]
     NoFlows,
+    /// `traffic` without a `wait` that lasts.
+    #[error("no `wait` step lasts longer than nothing")]
+    NoWait,
 }
 
 /// What has to be watched for a measure.
 pub fn watch_for(measure: Measure) -> Watch {
     match measure {
         Measure::Outcome | Measure::Rtt | Measure::Flow => Watch::default(),
-        Measure::Setup | Measure::Handover => Watch { tap: TapMode::Keep, ..Watch::default() },
+        Measure::Setup | Measure::Handover | Measure::Traffic => Watch { tap: TapMode::Keep, ..Watch::default() },
         Measure::Composition => {
             Watch { tap: TapMode::Keep, secrets: Some(Arc::new(Secrets::default())), ..Watch::default() }
         }
@@ -85,6 +89,7 @@ pub fn rows(scenario: &Scenario, run: &Run, watch: &Watch) -> Result<Vec<Row>, M
         Measure::Composition => composition(scenario, run, watch),
         Measure::Setup => setup::rows(scenario, run),
         Measure::Handover => handover::rows(scenario, run),
+        Measure::Traffic => traffic::rows(scenario, run),
     }
 }
 

@@ -218,11 +218,14 @@ impl Runner<'_> {
             }
             Action::Echo(probes) => self.app(probes.pair, App::Echo(self.target(probes.pair), echo(probes))),
             Action::Udp(probes) => self.app(probes.pair, App::Flow(self.target(probes.pair), flow(probes))),
-            Action::Tcp { pair, bytes } => {
+            Action::Tcp { pair, bytes, rate_bps } => {
                 let label = format!("step {index}");
                 let seed = seeded::derive(self.seed, &label, "tcp content");
                 let seed = u64::from_be_bytes(*seed.first_chunk().expect("32 bytes"));
-                self.app(*pair, App::Transfer(self.target(*pair), Transfer { bytes: *bytes, seed }))
+                self.app(
+                    *pair,
+                    App::Transfer(self.target(*pair), Transfer { bytes: *bytes, seed, rate_bps: *rate_bps }),
+                )
             }
             Action::Move { node, to } => {
                 self.world.move_node(*node, to);

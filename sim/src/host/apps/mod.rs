@@ -361,6 +361,7 @@ impl Running {
             (AppStage::Resolving(resolver), _) => Some(resolver.deadline()),
             (AppStage::Working(Task::Echo(task)), Outcome::Echo(report)) => task.deadline(report),
             (AppStage::Working(Task::Flow(task)), _) => Some(task.deadline()),
+            (AppStage::Working(Task::Transfer(task)), _) => task.deadline(),
             _ => None,
         }
     }

@@ -23,7 +23,12 @@ pub struct Transfer {
     pub bytes: u64,
     /// The seed of the bytes.
     pub seed: u64,
+    /// The application writes no faster than this, bits per second. `None`: as fast as TCP takes it.
+    pub rate_bps: Option<u64>,
 }
+
+/// How often a paced application writes. iperf3 has the same pacing timer.
+const PACING: Duration = Duration::from_millis(1);
 
 /// What a [`Transfer`] has seen so far.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -71,6 +76,9 @@ pub(super) struct TransferTask {
     source: Source,
     hash: Context,
     written: u64,
+    rate_bps: Option<u64>,
+    /// When the application may write again, if it is paced.
+    resumes: Option<Instant>,
     /// When the last byte was acknowledged, or the connection was established.
     progress: Instant,
     answer: Vec<u8>,
@@ -85,6 +93,8 @@ impl TransferTask {
             source: Source::new(transfer),
             hash: Context::new(&SHA256),
             written: 0,
+            rate_bps: transfer.rate_bps,
+            resumes: None,
             progress: Instant::ZERO,
             answer: Vec::new(),
         })
@@ -98,8 +108,19 @@ impl TransferTask {
             self.progress = now;
         }
         let mut again = false;
-        while socket.can_send() && !self.source.is_empty() {
+        let most = match (self.rate_bps, report.connected) {
+            (Some(rate), Some(connected)) => {
+                let ticks = (now - connected).as_nanos() / PACING.as_nanos();
+                self.resumes = Some(connected + PACING * u32::try_from(ticks + 1).unwrap_or(u32::MAX));
+                let bits = u128::from(rate) * ticks * PACING.as_nanos() / 1_000_000_000;
+                u64::try_from(bits / 8).unwrap_or(u64::MAX)
+            }
+            _ => u64::MAX,
+        };
+        while socket.can_send() && !self.source.is_empty() && self.written < most {
             let chunk = self.source.peek();
+            let allowed = usize::try_from(most - self.written).unwrap_or(usize::MAX);
+            let chunk = &chunk[..chunk.len().min(allowed)];
             let taken = socket.send_slice(chunk).unwrap_or(0);
             if taken == 0 {
                 break;
@@ -136,11 +157,19 @@ impl TransferTask {
             let error = if report.connected.is_none() { TransferError::NotConnected } else { TransferError::Broken };
             report.result = Some(Err(error));
         }
+        if self.source.is_empty() || report.result.is_some() {
+            self.resumes = None;
+        }
         if report.result.is_some() {
             stack.retire(self.handle);
             again = true;
         }
         again
+    }
+
+    /// When a paced application has something to write again.
+    pub(super) fn deadline(&self) -> Option<Instant> {
+        self.resumes
     }
 }
 

@@ -11,7 +11,7 @@ fn echo(count: u32, size: EchoSize) -> Echo {
     Echo { count, interval: Duration::from_millis(10), size, timeout: Duration::from_millis(500) }
 }
 
-const MEGABYTE: Transfer = Transfer { bytes: 1_000_000, seed: 3 };
+const MEGABYTE: Transfer = Transfer { bytes: 1_000_000, seed: 3, rate_bps: None };
 
 #[test]
 fn echoes_by_name_take_exactly_twice_the_delay() {
@@ -198,7 +198,8 @@ fn a_udp_flow_is_counted_at_its_echo_and_at_its_sink() {
 #[test]
 fn flows_live_on_when_the_underlay_address_moves() {
     let mut pair = Pair::new();
-    let transfer = pair.start(0, App::Transfer(to_b(Family::V4), Transfer { bytes: 20_000_000, seed: 1 }));
+    let transfer =
+        pair.start(0, App::Transfer(to_b(Family::V4), Transfer { bytes: 20_000_000, seed: 1, rate_bps: None }));
     let flow = Flow { count: 400, interval: Duration::from_millis(10), payload: 100, end: FlowEnd::Echo };
     let flow = pair.start(0, App::Flow(to_b(Family::V6), flow));
     pair.run_until(ms(100));
@@ -251,7 +252,7 @@ fn plaintext_of_every_application_carries_the_marker() {
             Flow { count: 1, interval: Duration::from_secs(1), payload: 64, end: FlowEnd::Sink },
         ),
     );
-    pair.start(0, App::Transfer(to_b(Family::V6), Transfer { bytes: 100, seed: 1 }));
+    pair.start(0, App::Transfer(to_b(Family::V6), Transfer { bytes: 100, seed: 1, rate_bps: None }));
     pair.run_until(ms(100));
     let marked = |packet: &[u8]| packet.windows(MARKER.len()).any(|window| window == MARKER);
     let protocols: Vec<u8> = pair
@@ -282,4 +283,24 @@ proptest! {
         }
         pair.run_until(ms(50));
     }
+}
+
+/// 1 MB at 8 Mbit/s takes a second. A rate beyond TCP's own costs nothing.
+#[test]
+fn a_paced_transfer_takes_its_time() {
+    let took = |rate_bps| {
+        let mut pair = Pair::new();
+        let id = pair.start(0, App::Transfer(to_b(Family::V6), Transfer { rate_bps, ..MEGABYTE }));
+        let report = pair.finish(id);
+        let transfer = report.transfer().unwrap();
+        assert!(transfer.ok());
+        transfer.completed.unwrap() - transfer.connected.unwrap()
+    };
+    let paced = took(Some(8_000_000)).as_millis();
+    assert!((1000..1006).contains(&paced), "{paced} ms");
+    let free = took(None);
+    assert!(free < Duration::from_millis(900), "{free:?}");
+    // The first millisecond passes before anything may be written.
+    let fast = took(Some(100_000_000_000));
+    assert!((free..=free + Duration::from_millis(2)).contains(&fast), "{fast:?} and {free:?}");
 }

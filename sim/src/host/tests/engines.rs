@@ -30,7 +30,7 @@ fn run(engine: &mut dyn Engine, hosts: [BoxId; 2]) -> (Vec<AppReport>, BTreeMap<
             b(Family::V6),
             Flow { count: 200, interval: Duration::from_millis(10), payload: 64, end: FlowEnd::Echo },
         ),
-        App::Transfer(b(Family::V6), Transfer { bytes: 1_000_000, seed: 1 }),
+        App::Transfer(b(Family::V6), Transfer { bytes: 1_000_000, seed: 1, rate_bps: None }),
     ];
     let ids = engine.with(hosts[0], |now, host: &mut Host<Toy>| {
         let connect = StreamOutput::Connect { remote: socket("192.0.2.2:4433") };

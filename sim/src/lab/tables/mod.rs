@@ -1,5 +1,6 @@
 //! The paper's tables beside ours.
 
+mod beyond;
 mod handover;
 mod layout;
 mod mobility;
@@ -39,6 +40,18 @@ pub fn report(all: &[Done]) -> Result<String, LabError> {
     }
     if let Some(table) = table("throughput") {
         throughput::print(&mut text, table);
+    }
+    if let (Some(datagrams), Some(tcp)) = (table("paced"), table("paced-tcp")) {
+        beyond::print_paced(&mut text, datagrams, tcp);
+    }
+    if let Some(table) = table("setup-loss") {
+        beyond::print_losses(&mut text, table);
+    }
+    if let Some(table) = table("idle") {
+        beyond::print_idle(&mut text, table);
+    }
+    if let Some(table) = table("relay") {
+        beyond::print_relay(&mut text, table);
     }
     if let Some(table) = table("mobility") {
         mobility::print(&mut text, table);

@@ -286,7 +286,7 @@ fn said(action: &Action, scenario: &Scenario) -> String {
         }
         Action::Echo(probes) => format!("{} echoes, {}", probes.count, of(&probes.pair)),
         Action::Udp(probes) => format!("{} datagrams, {}", probes.count, of(&probes.pair)),
-        Action::Tcp { pair, bytes } => format!("{bytes} bytes over TCP, {}", of(pair)),
+        Action::Tcp { pair, bytes, .. } => format!("{bytes} bytes over TCP, {}", of(pair)),
         Action::ProbeMtu(pair) => format!("the largest packet, {}", of(pair)),
         Action::Move { node, to } => format!("{} moves to {}", name(*node), scenario.sites[to.site].name),
         Action::Wait(time) => format!("wait {} ms", time.as_millis()),

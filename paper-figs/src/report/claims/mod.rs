@@ -1,5 +1,7 @@
 //! The claims of the paper, and what the results say about each.
 
+mod beyond;
+
 use std::collections::BTreeMap;
 use std::path::Path;
 
@@ -131,9 +133,15 @@ pub fn claims(results: &Path) -> Vec<Claim> {
         &|sheet| throughput(sheet, rate.as_ref()),
         ("§4.3", "throughput at 15 Mbit/s, simulated"),
     );
+    let reading = ("§4.3", "15 Mbit/s as what iperf3 offers");
+    add("sim/paced.csv", &|sheet| beyond::paced(sheet, rate.as_ref()), reading);
+    add("sim/paced-tcp.csv", &|sheet| beyond::paced_tcp(sheet, rate.as_ref()), reading);
     add("sim/setup.csv", &setup, ("§5, future work", "the overhead of signaling"));
     add("sim/mobility.csv", &mobility, ("§5, future work", "moves with QUIC"));
     add("sim/matrix.csv", &matrix, ("§2.2.2", "which pairs can talk"));
+    add("sim/setup-loss.csv", &beyond::setup_loss, ("beyond the paper", "set-up under loss"));
+    add("sim/idle.csv", &beyond::idle, ("beyond the paper", "idle hours"));
+    add("sim/relay.csv", &beyond::relay, ("beyond the paper", "what a relay carries"));
     add("sim/soak.csv", &soak, ("beyond the paper", "random networks"));
     all.extend(figures(results));
     all

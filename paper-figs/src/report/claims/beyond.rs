@@ -1,0 +1,185 @@
+//! What the paper leaves open, answered by experiments of this project.
+
+use std::collections::BTreeMap;
+
+use cyphonic_statistics::{mean, quantile, sorted};
+
+use super::{DETERMINISTIC, Said, Verdict, words};
+use crate::report::source::{Line, Sheet};
+use crate::stats::interval;
+
+/// Mbit/s that `iperf3 -b 15M` offers.
+const OFFERED: f64 = 15.0;
+/// Bytes of payload of a datagram of the scenario relay.
+const RELAYED_PAYLOAD: f64 = 1000.0;
+
+fn median(sample: &[f64]) -> f64 {
+    quantile(&sorted(sample), 0.5).unwrap_or(f64::NAN)
+}
+
+fn average(sample: &[f64]) -> f64 {
+    mean(sample).unwrap_or(f64::NAN)
+}
+
+/// The paper has no value for it.
+fn open(claim: &'static str, how: &'static str, ours: String, interval: String) -> Said<'static> {
+    let paper = "left open".to_owned();
+    Said { place: "beyond the paper", claim, how, paper, ours, interval, verdict: Verdict::Untestable }
+}
+
+/// The second reading of 15 Mbit/s: what iperf3 offers, in datagrams.
+pub(super) fn paced(sheet: &Sheet, paper: Option<&Sheet>) -> Vec<Said<'static>> {
+    let of = |framing: &str, congestion: &str, rate: &str, payload: &str| {
+        let cell =
+            [("framing", framing), ("congestion", congestion), ("link_rate_mbps", rate), ("payload_bytes", payload)];
+        let arrived = |line: &Line<'_>| Some(OFFERED * (1.0 - line.number("lost")? / line.number("sent")?));
+        sheet.with(&cell).first().and_then(arrived).unwrap_or(f64::NAN)
+    };
+    let said = [
+        ("udp4501", "none", "15 Mbit/s as what `iperf3 -u -b 15M` offers, conventional, simulated"),
+        ("stream", "new-reno", "15 Mbit/s as what `iperf3 -u -b 15M` offers, proposed, simulated"),
+    ]
+    .map(|(framing, congestion, claim)| {
+        let ours = of(framing, congestion, "15", "1208");
+        second_reading(
+            claim,
+            "15 Mbit/s of UDP payload are offered for 10 s in datagrams of 1,208 bytes, over links of 15 and of 100 Mbit/s",
+            paper,
+            ours,
+            format!(
+                "{ours:.2} Mbit/s over links of 15 Mbit/s ({:.2} in datagrams of 512 bytes), {:.2} over 100 Mbit/s",
+                of(framing, congestion, "15", "512"),
+                of(framing, congestion, "100", "1208")
+            ),
+        )
+    });
+    said.into()
+}
+
+/// The same over TCP.
+pub(super) fn paced_tcp(sheet: &Sheet, paper: Option<&Sheet>) -> Vec<Said<'static>> {
+    let of = |framing: &str, congestion: &str, rate: &str| {
+        let cell = [("framing", framing), ("congestion", congestion), ("link_rate_mbps", rate)];
+        let arrived = |line: &Line<'_>| Some(line.number("tcp_bytes")? * 8e-3 / line.number("tcp_ms")?);
+        sheet.with(&cell).first().and_then(arrived).unwrap_or(f64::NAN)
+    };
+    let said = [
+        ("udp4501", "none", "15 Mbit/s as what `iperf3 -b 15M` offers TCP, conventional, simulated"),
+        ("stream", "new-reno", "15 Mbit/s as what `iperf3 -b 15M` offers TCP, proposed, simulated"),
+    ]
+    .map(|(framing, congestion, claim)| {
+        let ours = of(framing, congestion, "15");
+        second_reading(
+            claim,
+            "a sender writes 15 Mbit/s to TCP, once a millisecond, over links of 15 and of 100 Mbit/s; \
+             the TCP is the simulator's, without SACK, so the number is not a kernel's (real/narrow.csv has that)",
+            paper,
+            ours,
+            format!("{ours:.2} Mbit/s over links of 15 Mbit/s, {:.2} over 100 Mbit/s", of(framing, congestion, "100")),
+        )
+    });
+    said.into()
+}
+
+fn second_reading(
+    claim: &'static str,
+    how: &'static str,
+    paper: Option<&Sheet>,
+    value: f64,
+    ours: String,
+) -> Said<'static> {
+    let printed = paper.and_then(|paper| paper.with(&[]).first().and_then(|line| line.number("received_mbps")));
+    let printed = printed.unwrap_or(f64::NAN);
+    Said {
+        place: "§4.3, of its reference [10]",
+        claim,
+        how,
+        paper: format!("{printed} Mbit/s"),
+        ours,
+        interval: DETERMINISTIC.to_owned(),
+        verdict: if (value - printed).abs() < 0.5 { Verdict::Reproduced } else { Verdict::Differs },
+    }
+}
+
+/// Whole set-ups by seed, milliseconds.
+fn set_ups(sheet: &Sheet, framing: &str, kind: &str, loss: &str) -> BTreeMap<String, f64> {
+    let mut sums = BTreeMap::new();
+    let cell = [("framing", framing), ("a_kind", kind), ("link_loss", loss), ("link_jitter_ms", "0")];
+    for line in sheet.with(&cell) {
+        *sums.entry(line.text("seed").to_owned()).or_insert(0.0) += line.number("ms").unwrap_or(f64::NAN);
+    }
+    sums
+}
+
+/// Set-up under loss.
+pub(super) fn setup_loss(sheet: &Sheet) -> Vec<Said<'static>> {
+    let said = [
+        ("ipv6", "how much longer set-up takes in the proposed method with 5 % loss a link, pattern 1"),
+        ("ipv4-private", "how much longer set-up takes in the proposed method with 5 % loss a link, pattern 3"),
+    ]
+    .map(|(kind, claim)| {
+        let [conventional, proposed] = ["udp4501", "stream"].map(|framing| set_ups(sheet, framing, kind, "0.05"));
+        let more: Vec<f64> = proposed.iter().filter_map(|(seed, ms)| Some(ms - conventional.get(seed)?)).collect();
+        let of = |sums: &BTreeMap<String, f64>| median(&sums.values().copied().collect::<Vec<_>>());
+        open(
+            claim,
+            "login, registration and tunnel until the first echo's answer, 30 seeds, paired by seed",
+            format!(
+                "{:+.0} ms (median of the differences; medians {:.0} and {:.0} ms)",
+                median(&more),
+                of(&conventional),
+                of(&proposed)
+            ),
+            words(interval(&more, median), 0, "ms"),
+        )
+    });
+    said.into()
+}
+
+/// An idle hour.
+pub(super) fn idle(sheet: &Sheet) -> Vec<Said<'static>> {
+    let of = |framing: &str, skip: &str, column: [&str; 2]| -> Vec<f64> {
+        let cell =
+            [("framing", framing), ("policy", "paper"), ("a_kind", "ipv4-private"), ("skip", skip), ("host", "alice")];
+        let sum = |line: &Line<'_>| Some(line.number(column[0])? + line.number(column[1])?);
+        sheet.with(&cell).iter().filter_map(sum).collect()
+    };
+    let packets = ["sent_packets", "received_packets"];
+    let bytes = ["sent_bytes", "received_bytes"];
+    let said = [
+        ("true", "what an idle hour costs a registered node behind a NAT (conventional and proposed)"),
+        ("false", "the same with a tunnel through a blind relay"),
+    ]
+    .map(|(skip, claim)| {
+        let proposed = of("stream", skip, packets);
+        open(
+            claim,
+            "IP packets of one node, both directions, in one hour that begins ten minutes after set-up; 30 seeds",
+            format!(
+                "{:.0} and {:.0} packets, {:.0} and {:.0} kB (means)",
+                average(&of("udp4501", skip, packets)),
+                average(&proposed),
+                average(&of("udp4501", skip, bytes)) / 1e3,
+                average(&of("stream", skip, bytes)) / 1e3
+            ),
+            words(interval(&proposed, average), 0, "packets (proposed)"),
+        )
+    });
+    said.into()
+}
+
+/// What a relay carries.
+pub(super) fn relay(sheet: &Sheet) -> Vec<Said<'static>> {
+    let most = |framing: &str, mode: &str| {
+        let cell = [("framing", framing), ("relay_mode", mode), ("count", "20000"), ("host", "bob")];
+        let rate = |line: &Line<'_>| Some(line.number("datagrams")? * RELAYED_PAYLOAD * 8e-3 / line.number("span_ms")?);
+        sheet.with(&cell).first().and_then(rate).unwrap_or(f64::NAN)
+    };
+    let [blind, terminating] = ["blind", "terminating"].map(|mode| most("stream", mode));
+    vec![open(
+        "what a TRS with a link of 10 Mbit/s carries at most, as payload (conventional; proposed blind and terminating)",
+        "2,500 datagrams of 1,000 bytes a second are offered; the simulator has no processor time, so the link is the limit",
+        format!("{:.2}; {blind:.2} and {terminating:.2} Mbit/s", most("udp4501", "blind")),
+        DETERMINISTIC.to_owned(),
+    )]
+}

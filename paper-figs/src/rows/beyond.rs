@@ -1,0 +1,42 @@
+//! Rows of the experiments beyond the paper.
+
+use serde::Deserialize;
+
+use super::{Framing, amount};
+use crate::input::Row;
+
+/// A row of `sim/setup-loss.csv`: how long one phase of a set-up took.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+pub struct LossySetup {
+    /// In which framing, and so under which method.
+    pub framing: Framing,
+    /// The kind of both sites.
+    pub a_kind: String,
+    /// Loss of a link, in each direction.
+    #[serde(deserialize_with = "amount")]
+    pub link_loss: f64,
+    /// The most that a link delays a packet in addition, milliseconds.
+    #[serde(deserialize_with = "amount")]
+    pub link_jitter_ms: f64,
+    /// The seed of the run.
+    pub seed: u64,
+    /// Its duration, milliseconds.
+    #[serde(deserialize_with = "amount")]
+    pub ms: f64,
+}
+
+impl Row for LossySetup {
+    const COLUMNS: &'static [&'static str] = &["framing", "a_kind", "link_loss", "link_jitter_ms", "seed", "ms"];
+    const POOLED: &'static [&'static str] = &[
+        "b_kind",
+        "phase",
+        "pattern",
+        "round_trips",
+        "packets",
+        "bytes",
+        "service_packets",
+        "service_bytes",
+        "trs_packets",
+        "trs_bytes",
+    ];
+}
