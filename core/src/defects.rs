@@ -175,6 +175,8 @@ mod planting {
         RequestsUnlimited,
         /// The NMS derives keys and asks its database for every datagram on the conventional port.
         UnprovedUnlimited,
+        /// A challenge of the NMS under load counts for no certain Registration Request.
+        ChallengeOfAnybody,
         /// Packets ahead of the Tunnel Response are taken without a Route Direction.
         AheadUnchecked,
     }

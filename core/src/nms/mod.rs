@@ -300,7 +300,8 @@ impl Nms {
             self.refuse_unknown(node, local, remote, &mut payload);
             return self.dropped(DropReason::UnknownType);
         };
-        let opened = self.open_sealed(now, node, (header.kind, remote), &mut payload);
+        let asked = header.transaction;
+        let opened = self.open_sealed(now, node, (header.kind, asked, remote), &mut payload);
         if opened.is_ok() {
             self.rates.was_good(now, remote.ip());
         }
@@ -316,7 +317,7 @@ impl Nms {
                 self.on_message(now, node, &header, message, Place::Conventional { local, remote });
             }
             Err(DropReason::Busy) => {
-                self.challenge_stranger(now, local, remote, payload.len());
+                self.challenge_stranger(now, (local, remote), asked, payload.len());
                 self.dropped(DropReason::Busy);
             }
             Err(reason) => {

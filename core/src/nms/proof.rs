@@ -129,20 +129,22 @@ impl Tokens {
             .any(|period| self.token_of(period, node, epoch, proof.seen).ct_eq(&proof.token).into())
     }
 
-    /// The id of a Probe to a source that has proved nothing. Only the NMS can make this id, and it does not have to
-    /// remember it.
-    pub(super) fn challenge(&self, now: Instant, seen: SocketAddr) -> [u8; 16] {
-        self.challenge_of(period(now), seen)
+    /// The id of a Probe of this transaction to a source that has proved nothing. Only the NMS can make this id, and it
+    /// does not have to remember it.
+    pub(super) fn challenge(&self, now: Instant, seen: SocketAddr, transaction: u32) -> [u8; 16] {
+        self.challenge_of(period(now), seen, transaction)
     }
 
     /// Whether `id` is the id of a Probe to this source in this [`TOKEN_PERIOD`] or the one before.
-    pub(super) fn is_challenge(&self, now: Instant, seen: SocketAddr, id: &[u8; 16]) -> bool {
+    pub(super) fn is_challenge(&self, now: Instant, seen: SocketAddr, transaction: u32, id: &[u8; 16]) -> bool {
         let period = period(now);
-        [period, period.wrapping_sub(1)].into_iter().any(|period| self.challenge_of(period, seen).ct_eq(id).into())
+        let mut periods = [period, period.wrapping_sub(1)].into_iter();
+        periods.any(|period| self.challenge_of(period, seen, transaction).ct_eq(id).into())
     }
 
-    fn challenge_of(&self, period: u64, seen: SocketAddr) -> [u8; 16] {
-        let text = [&b"challenge"[..], &period.to_be_bytes(), &octets(seen.ip()), &seen.port().to_be_bytes()].concat();
+    fn challenge_of(&self, period: u64, seen: SocketAddr, transaction: u32) -> [u8; 16] {
+        let (port, transaction) = (seen.port().to_be_bytes(), transaction.to_be_bytes());
+        let text = [&b"challenge"[..], &period.to_be_bytes(), &octets(seen.ip()), &port, &transaction].concat();
         *hmac::sign(&self.0, &text).as_ref().first_chunk().expect("32 bytes")
     }
 

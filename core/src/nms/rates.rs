@@ -6,23 +6,25 @@
 //!
 //! **Datagrams on the conventional port.** A datagram in the name of a node that is not registered costs a look into
 //! the database and a key derivation before it can be refused. Anybody can send such datagrams, from any source
-//! address. So this work has a rate for each [`Standing`] of the source, and for each source:
+//! address. So this work has a rate for each [`Standing`], and for each source of one standing:
 //!
-//! | the source | how it became so |
+//! | the datagram | why it counts so |
 //! |---|---|
-//! | [`Standing::Good`] | an authentic message came from it |
-//! | [`Standing::There`] | it returned a challenge: it is no spoofed address |
-//! | [`Standing::Stranger`] | nothing is known of it |
+//! | [`Standing::There`] | its sender returned a challenge to its address and port, for its transaction |
+//! | [`Standing::Good`] | an authentic message came from its source before |
+//! | [`Standing::Stranger`] | nothing is known of its source |
 //!
-//! A flood from spoofed addresses uses up the strangers' rate only. A Registration Request beyond that rate is answered
-//! by a challenge, a Probe whose id only the NMS can make, and which is not longer than the request. A node that is
-//! registering returns it in a Probe Reply. Its retransmitted request then counts as that of a source that is there.
-//! Below the rates no challenge is sent, and no byte on the wire is another one.
+//! A flood from spoofed addresses uses up the rates of strangers, or of the good sources that it spoofs. A Registration
+//! Request beyond these rates is answered by a challenge, a Probe whose id only the NMS can make, and which is not
+//! longer than the request. A node that is registering returns it in a Probe Reply. Its retransmitted request then has
+//! another rate. An attacker that spoofs the node's own address does not share that rate, because it cannot see the
+//! node's transactions. Below the rates no challenge is sent, and no byte on the wire is another one.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use crate::name::NodeId;
+use crate::probe;
 use crate::shares::source_of;
 use crate::time::Instant;
 use crate::timers::{Timers, pay};
@@ -69,7 +71,7 @@ fn keep<K: Ord + Copy>(timers: &mut Timers<K>, key: K, at: Instant) {
     timers.set(key, Some(at));
 }
 
-/// What is known of a source.
+/// What is known of a datagram's sender.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Standing {
     Stranger,
@@ -85,9 +87,10 @@ pub(super) struct Rates {
     /// Work for datagrams that prove nothing, by standing.
     unproved: Rate<Standing>,
     /// The same by source.
-    by_source: Rate<IpAddr>,
+    by_source: Rate<(Standing, IpAddr)>,
     good: Timers<IpAddr>,
-    there: Timers<IpAddr>,
+    /// Where a challenge came back from, and the transaction that it was for.
+    there: Timers<(SocketAddr, u32)>,
 }
 
 impl Default for Rates {
@@ -114,26 +117,24 @@ impl Rates {
         self.requests.take(now, node) || defect!(RequestsUnlimited)
     }
 
-    /// Whether work may be done for a datagram that proves nothing yet.
-    pub(super) fn may_work(&mut self, now: Instant, from: IpAddr) -> bool {
+    /// Whether work may be done for a datagram of this transaction that proves nothing yet.
+    pub(super) fn may_work(&mut self, now: Instant, from: SocketAddr, transaction: u32) -> bool {
         if defect!(UnprovedUnlimited) {
             return true;
         }
-        let source = source_of(from);
-        let standing = self.standing(now, source);
+        let source = source_of(from.ip());
+        let standing = self.standing(now, from, transaction);
         // The source's own rate comes first: what it refuses takes nothing from others.
-        self.by_source.take(now, source) && self.unproved.take(now, standing)
+        self.by_source.take(now, (standing, source)) && self.unproved.take(now, standing)
     }
 
-    fn standing(&mut self, now: Instant, source: IpAddr) -> Standing {
-        let holds = |sources: &mut Timers<IpAddr>| {
-            while sources.pop_due(now).is_some() {}
-            sources.contains(source)
-        };
-        if holds(&mut self.good) {
-            Standing::Good
-        } else if holds(&mut self.there) {
+    fn standing(&mut self, now: Instant, from: SocketAddr, transaction: u32) -> Standing {
+        while self.good.pop_due(now).is_some() {}
+        while self.there.pop_due(now).is_some() {}
+        if self.there.contains((from, probe::transaction(transaction))) && !defect!(ChallengeOfAnybody) {
             Standing::There
+        } else if self.good.contains(source_of(from.ip())) {
+            Standing::Good
         } else {
             Standing::Stranger
         }
@@ -148,9 +149,9 @@ impl Rates {
         }
     }
 
-    /// A challenge came back from there.
-    pub(super) fn is_there(&mut self, now: Instant, from: IpAddr) {
-        keep(&mut self.there, source_of(from), now + THERE_SOURCE_KEPT);
+    /// A challenge came back from there, for a transaction that was reduced to that of a Probe.
+    pub(super) fn is_there(&mut self, now: Instant, from: SocketAddr, transaction: u32) {
+        keep(&mut self.there, (from, transaction), now + THERE_SOURCE_KEPT);
     }
 
     /// The largest of the tables.
@@ -164,13 +165,13 @@ impl Rates {
 mod tests {
     use super::*;
 
-    fn address(n: u32) -> IpAddr {
-        std::net::Ipv4Addr::from_bits(0x0a00_0000 + n).into()
+    fn address(n: u32) -> SocketAddr {
+        (std::net::Ipv4Addr::from_bits(0x0a00_0000 + n), 4501).into()
     }
 
     /// How much work is done for this many datagrams, each from another address, at one instant.
     fn from_many(rates: &mut Rates, now: Instant, many: std::ops::Range<u32>) -> usize {
-        many.filter(|n| rates.may_work(now, address(*n))).count()
+        many.filter(|n| rates.may_work(now, address(*n), 7)).count()
     }
 
     #[test]
@@ -178,29 +179,43 @@ mod tests {
         let mut rates = Rates::default();
         let (good, there) = (address(1 << 20), address(1 << 21));
         let mut now = Instant::from_millis(1_000);
-        rates.was_good(now, good);
-        rates.is_there(now, there);
+        rates.was_good(now, good.ip());
+        rates.is_there(now, there, 7);
         let burst = usize::try_from(UNPROVED_SAVED.as_nanos() / UNPROVED_EVERY.as_nanos()).unwrap();
         assert_eq!(from_many(&mut rates, now, 0..10_000), burst);
         let mut work = 0;
         for step in 0..100 {
             now += Duration::from_millis(10);
             work += from_many(&mut rates, now, step * 1_000..step * 1_000 + 500);
-            assert!(step % 10 != 0 || rates.may_work(now, good) && rates.may_work(now, there), "{step}");
+            assert!(step % 10 != 0 || rates.may_work(now, good, 7) && rates.may_work(now, there, 7), "{step}");
         }
         assert_eq!(work, usize::try_from(Duration::from_secs(1).as_nanos() / UNPROVED_EVERY.as_nanos()).unwrap());
-        assert!(!rates.may_work(now, address(1 << 22)), "another stranger");
-        rates.is_there(now, address(1 << 22));
-        assert!(rates.may_work(now, address(1 << 22)), "it has returned the challenge");
+        assert!(!rates.may_work(now, address(1 << 22), 7), "another stranger");
+        rates.is_there(now, address(1 << 22), 7);
+        assert!(rates.may_work(now, address(1 << 22), 7), "it has returned the challenge");
     }
 
     #[test]
     fn one_source_has_its_own_rate_and_takes_no_more_from_others() {
         let mut rates = Rates::default();
         let now = Instant::from_millis(1_000);
-        let one = (0..10_000).filter(|_| rates.may_work(now, address(1))).count();
+        let one = (0..10_000).filter(|_| rates.may_work(now, address(1), 7)).count();
         assert_eq!(one, usize::try_from(UNPROVED_SAVED.as_nanos() / UNPROVED_FROM_ONE_EVERY.as_nanos()).unwrap());
-        assert!(rates.may_work(now, address(2)));
+        assert!(rates.may_work(now, address(2), 7));
+    }
+
+    #[test]
+    fn a_source_that_is_spoofed_has_its_rate_for_what_returned_a_challenge() {
+        let mut rates = Rates::default();
+        let now = Instant::from_millis(1_000);
+        let spoofed = (0..10_000).filter(|n| rates.may_work(now, address(1), *n)).count();
+        assert!(spoofed < 10_000 && !rates.may_work(now, address(1), 77));
+        rates.is_there(now, address(1), 77);
+        assert!(!rates.may_work(now, address(1), 78), "another transaction");
+        let elsewhere = SocketAddr::new(address(1).ip(), 9);
+        assert!(!rates.may_work(now, elsewhere, 77), "another port");
+        let there = (0..10_000).filter(|_| rates.may_work(now, address(1), 77)).count();
+        assert_eq!(there, spoofed, "a source that proves itself has a rate too");
     }
 
     #[test]
@@ -215,13 +230,13 @@ mod tests {
         let registered = (0..10_000).filter(|_| rates.may_register(now, a)).count();
         assert_eq!(registered, within(REGISTRATIONS_SAVED, REGISTRATION_EVERY));
         for n in 0..70_000_u32 {
-            rates.is_there(now, address(n));
-            rates.was_good(now, address(n));
+            rates.is_there(now, address(n), 7);
+            rates.was_good(now, address(n).ip());
             let mut id = [0; 16];
             id[..4].copy_from_slice(&n.to_be_bytes());
             rates.may_ask(now, NodeId(id));
         }
         assert_eq!(rates.count(), MAX_KEYS);
-        assert_eq!(rates.standing(now + GOOD_SOURCE_KEPT, address(69_999)), Standing::Stranger, "nothing lasts");
+        assert_eq!(rates.standing(now + GOOD_SOURCE_KEPT, address(69_999), 7), Standing::Stranger, "nothing lasts");
     }
 }

@@ -53,8 +53,8 @@ impl Nms {
     /// Answers a Probe, or asks the TRS to answer it.
     pub(super) fn on_probe(&mut self, now: Instant, local: SocketAddr, remote: SocketAddr, mut payload: BytesMut) {
         let Ok(header) = Header::decode(&payload) else { return self.dropped(DropReason::BadHeader) };
-        if header.kind == Kind::ProbeReply && self.tokens.is_challenge(now, remote, &header.id) {
-            return self.rates.is_there(now, remote.ip());
+        if header.kind == Kind::ProbeReply && self.tokens.is_challenge(now, remote, header.transaction, &header.id) {
+            return self.rates.is_there(now, remote, header.transaction);
         }
         let node = NodeId(header.id);
         let session = self.nodes.get_mut(&node).and_then(|registration| registration.probes.as_mut());
@@ -85,11 +85,18 @@ impl Nms {
         }
     }
 
-    /// Challenges the source of a Registration Request of this length, for which no work may be done now: see
-    /// [`rates`](super::rates). Nothing is kept, and the challenge is not longer than the request.
-    pub(super) fn challenge_stranger(&mut self, now: Instant, local: SocketAddr, remote: SocketAddr, received: usize) {
-        let id = self.tokens.challenge(now, remote);
-        let transaction = probe::transaction(self.rng.next_u32());
+    /// Challenges the source of a Registration Request of this length and transaction, for which no work may be done
+    /// now: see [`rates`](super::rates). Nothing is kept, and the challenge is not longer than the request. It repeats
+    /// the transaction, so that the node knows it from a forged one.
+    pub(super) fn challenge_stranger(
+        &mut self,
+        now: Instant,
+        (local, remote): (SocketAddr, SocketAddr),
+        asked: u32,
+        received: usize,
+    ) {
+        let transaction = probe::transaction(asked);
+        let id = self.tokens.challenge(now, remote, transaction);
         let probe = Message::Probe(Probe { answer: Answer::Here, padding: Padding });
         let payload = probe.to_bytes(transaction, Flags(Flags::FROM_RESPONDER), 0, 0, id);
         if payload.len() <= received {

@@ -112,7 +112,7 @@ timings! {
     /// Why: it is still known when an NMS that was flooded, or a network that was away, is back.
     GOOD_SOURCE_KEPT: Duration = Duration::from_secs(3600);
 
-    /// A source that returned a challenge is known for this long.
+    /// A node that returned a challenge is known for this long, by its address, port and transaction.
     ///
     /// Why: two retransmissions of a registration, which come within three seconds, and then some.
     THERE_SOURCE_KEPT: Duration = Duration::from_secs(60);

@@ -39,7 +39,7 @@ struct Caught {
 }
 
 /// The defects that a directed attack shows, and the test that is the attack.
-const DIRECTED: [(Defect, &str, fn()); 15] = [
+const DIRECTED: [(Defect, &str, fn()); 16] = [
     (
         Defect::PathsOutliveAccess,
         "revoked::the_paths_of_a_revoked_node_at_the_relay_end_even_if_both_nodes_ignore_it",
@@ -64,6 +64,11 @@ const DIRECTED: [(Defect, &str, fn()); 15] = [
         Defect::UnprovedUnlimited,
         "rates::forged_registrations_from_spoofed_addresses_cost_the_nms_little_and_keep_no_node_out",
         rates::forged_registrations_from_spoofed_addresses_cost_the_nms_little_and_keep_no_node_out,
+    ),
+    (
+        Defect::ChallengeOfAnybody,
+        "rates::a_flood_in_the_name_of_a_nodes_own_address_does_not_keep_that_node_out",
+        rates::a_flood_in_the_name_of_a_nodes_own_address_does_not_keep_that_node_out,
     ),
     (
         Defect::AheadUnchecked,

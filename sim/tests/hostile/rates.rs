@@ -5,8 +5,9 @@ use std::net::{Ipv4Addr, SocketAddr};
 use cyphonic_core::conventional::keys::Direction;
 use cyphonic_core::conventional::session::Session;
 use cyphonic_core::event::DropReason;
+use cyphonic_core::header::{Flags, Header, Kind};
 use cyphonic_core::key::Key128;
-use cyphonic_core::message::{DirectionRequest, Message, PeerRef, RegistrationRequest, Want};
+use cyphonic_core::message::{Answer, DirectionRequest, Message, Padding, PeerRef, Probe, RegistrationRequest, Want};
 use cyphonic_core::name::NodeId;
 use cyphonic_core::node::NodeCommand;
 use cyphonic_core::store::Device;
@@ -14,7 +15,7 @@ use cyphonic_core::timing::common::EPOCH_SLACK;
 use cyphonic_core::timing::nms::{REQUEST_EVERY, REQUESTS_SAVED};
 use cyphonic_sim::seeded;
 
-use crate::arena::{Arena, BOB, Role};
+use crate::arena::{ALICE, Arena, BOB, Role};
 use crate::common::{V4, scene};
 use crate::rogue::{Rogue, fqdn};
 
@@ -46,6 +47,72 @@ pub(crate) fn an_insider_that_asks_for_a_peer_without_end_is_answered_at_a_rate(
     let burst = u64::try_from(REQUESTS_SAVED.as_nanos() / REQUEST_EVERY.as_nanos()).unwrap();
     assert!((burst..burst + 150).contains(&answered), "{answered} were answered");
     arena.assert_works();
+}
+
+/// A node's own address is spoofed, and so is the NMS's: forged requests to the NMS, and forged challenges to the node.
+/// The attacker sees nothing of what the two say to each other.
+#[test]
+pub(crate) fn a_flood_in_the_name_of_a_nodes_own_address_does_not_keep_that_node_out() {
+    let mut arena = Arena::before(scene("method = \"conventional\"", [V4, V4], LINK));
+    let (nms, alice) = (arena.address(Role::Nms), arena.address(ALICE));
+    let challenge = Message::Probe(Probe { answer: Answer::Here, padding: Padding });
+    let mut sent = 0_u32;
+    let mut flood = |arena: &mut Arena, steps: u32| {
+        for _ in 0..steps {
+            for _ in 0..5 {
+                sent += 1;
+                arena.datagram(Role::Nms, nms, alice, &forged(sent));
+                let id = sent.to_be_bytes().repeat(4).try_into().unwrap();
+                let forged = challenge.to_bytes(sent, Flags(Flags::FROM_RESPONDER), 0, 0, id);
+                arena.datagram(ALICE, alice, nms, &forged);
+            }
+            arena.run(1);
+        }
+    };
+    flood(&mut arena, 500);
+    arena.world.node(0, |now, host| host.command(now, NodeCommand::Start));
+    flood(&mut arena, 4_000);
+    let is_registered = arena.world.node(0, |_, host| host.virtual_addresses().is_some());
+    assert!(is_registered, "{:?}", arena.world.drops());
+}
+
+/// A node of a version that does not know the challenge of an NMS under load: it only sends its request again, each
+/// time after twice the previous wait, up to 30 s.
+#[test]
+fn a_node_that_does_not_answer_challenges_registers_once_the_flood_is_over() {
+    let mut arena = Arena::before(scene("method = \"conventional\"", [V4, V4], LINK));
+    let (nms, at) = (arena.address(Role::Nms), arena.address(ALICE));
+    let (key, id) = (Key128([5; 16]), NodeId::of(&fqdn("alice")));
+    arena.world.store.put_common_key(id, &key, None).unwrap();
+    let mut session = Session::new(&key, Direction::FromInitiator);
+    let mut ask = |arena: &mut Arena, count: u8| {
+        let epoch = (seeded::EPOCH + EPOCH_SLACK / 2).as_nanos() as u64;
+        let request = RegistrationRequest { epoch, addresses: vec![at.ip()], port: at.port() };
+        let request = session.seal(7, count, id.0, &Message::RegistrationRequest(request)).unwrap();
+        arena.datagram(Role::Nms, nms, at, &request);
+        let answers = arena.sent(Role::Nms).into_iter().filter(|answer| answer.to == at);
+        answers.map(|answer| Header::decode(&answer.payload).unwrap().kind).collect::<Vec<_>>()
+    };
+    let mut sent = 0_u32;
+    let mut flood = |arena: &mut Arena, steps: u32| {
+        for _ in 0..steps {
+            arena.run(10);
+            for _ in 0..FORGED {
+                sent += 1;
+                let from = SocketAddr::new(Ipv4Addr::from_bits(0xcb00_0000 + sent).into(), 4501);
+                arena.datagram(Role::Nms, nms, from, &forged(sent));
+            }
+            arena.sent(Role::Nms);
+        }
+    };
+    flood(&mut arena, 100);
+    assert_eq!(ask(&mut arena, 0), [Kind::Probe], "a challenge, which the node does not know");
+    flood(&mut arena, 50);
+    assert_eq!(ask(&mut arena, 1), [Kind::Probe]);
+    // The strangers' rate is there again as soon as the flood is over.
+    arena.run(100);
+    arena.sent(Role::Nms);
+    assert_eq!(ask(&mut arena, 2), [Kind::RegistrationResponse], "{:?}", arena.world.drops());
 }
 
 /// A Registration Request in somebody's name, under a key that is none.

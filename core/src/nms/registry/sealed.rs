@@ -21,7 +21,7 @@ impl Nms {
         &mut self,
         now: Instant,
         node: NodeId,
-        (kind, from): (Kind, SocketAddr),
+        (kind, transaction, from): (Kind, u32, SocketAddr),
         payload: &mut [u8],
     ) -> Result<(Header, Message), DropReason> {
         let mut known = match self.nodes.get_mut(&node).map(|registration| &mut registration.session) {
@@ -38,7 +38,7 @@ impl Nms {
             (None, Kind::RegistrationRequest) => None,
             (None, _) => return Err(DropReason::UnknownId),
         };
-        if opened.is_none() && !self.rates.may_work(now, from.ip()) {
+        if opened.is_none() && !self.rates.may_work(now, from, transaction) {
             return Err(DropReason::Busy);
         }
         // The old key is void if the node logged in again or if its device was removed.
@@ -81,7 +81,8 @@ impl Nms {
         payload: &mut [u8],
     ) {
         let mut answer = || {
-            let key = self.rates.may_work(now, remote.ip()).then(|| self.common_key(node))??;
+            let asked = Header::<u8>::read(payload)?.transaction;
+            let key = self.rates.may_work(now, remote, asked).then(|| self.common_key(node))??;
             let epoch = self.store.last_epoch(node).ok()??;
             let mut session = self.sealed_of(&key, epoch);
             let (header, _) = session.open_message(payload).ok()?;

@@ -29,6 +29,7 @@ use crate::machine::{Output, StreamId, StreamInput, Tables, Transmit};
 use crate::message::{LoginResponse, MAX_PASSWORD, Message, PathGrant, ProbeReply, RouteDirection};
 use crate::name::{Fqdn, NodeId, Party, PathId};
 use crate::paths::budget::SilentTargets;
+use crate::probe;
 use crate::time::Instant;
 use crate::timers::Timers;
 use crate::timing::{Due, Timer};
@@ -76,8 +77,8 @@ struct Nms {
     /// restarted NMS counts its messages from zero again. Under new keys these do not look like replays.
     registration: Option<(u64, Session)>,
     addresses: Vec<SocketAddr>,
-    /// How many challenges are answered until the next Registration Request.
-    unproved: u8,
+    /// The transaction of the Registration Request for which a challenge is answered.
+    unproved: Option<u32>,
     heard: Option<Instant>,
     /// The transactions of Keep Alives that are not acknowledged yet, and where each came to and from.
     challenges: BTreeMap<u32, (SocketAddr, SocketAddr)>,
@@ -245,7 +246,7 @@ impl Carriage for Conventional {
                 versions: self.versions,
                 registration: None,
                 addresses: login.nms.clone(),
-                unproved: 0,
+                unproved: None,
                 heard: None,
                 challenges: BTreeMap::new(),
             });
@@ -268,7 +269,7 @@ impl Carriage for Conventional {
         if let (Message::RegistrationRequest(request), 0) = (&message, count) {
             self.env.log_registration(self.id, &nms.common, request.epoch);
         }
-        nms.unproved = u8::from(matches!(message, Message::RegistrationRequest(_)));
+        nms.unproved = matches!(message, Message::RegistrationRequest(_)).then(|| probe::transaction(transaction));
         let Some(session) = nms.session_for(&message) else { return };
         let flags = flags.with_slow(self.slow);
         let Some(datagram) = session.seal_flagged(transaction, flags, count, self.id.0, &message) else {
@@ -284,16 +285,19 @@ impl Carriage for Conventional {
     }
 
     /// The NMS is under load. The answer tells it that a node is at this address, so that it looks at the next
-    /// Registration Request. There is one answer for each request, and it is not longer than the challenge.
+    /// Registration Request. There is one answer for each request, and it is not longer than the challenge. A challenge
+    /// repeats the request's transaction, so that a forged one does not use up that answer.
     fn answers_challenge(&mut self, local: SocketAddr, remote: SocketAddr, datagram: &[u8]) -> bool {
-        let Some(nms) = self.nms.as_mut().filter(|nms| nms.unproved > 0 && nms.addresses.contains(&remote)) else {
-            return false;
-        };
+        let Some(nms) = self.nms.as_mut().filter(|nms| nms.addresses.contains(&remote)) else { return false };
         let Ok(header) = Header::decode(datagram) else { return false };
         if header.kind != Kind::Probe || !header.flags.from_responder() || header.id == self.id.0 {
             return false;
         }
-        nms.unproved -= 1;
+        if nms.unproved != Some(header.transaction) && !defect!(ChallengeOfAnybody) {
+            self.dropped(DropReason::Unexpected);
+            return true;
+        }
+        nms.unproved = None;
         let reply = Message::ProbeReply(ProbeReply { seen: remote });
         let reply = reply.to_bytes(header.transaction, Flags(0), 0, 0, header.id);
         if reply.len() <= datagram.len() {
