@@ -10,7 +10,7 @@ use crate::paths::strategy::Handover;
 use crate::route::optimal::Considered;
 use crate::route::{Choice, Location, Pattern};
 use crate::signaling::Signaling;
-use crate::trouble::Trouble;
+use crate::trouble::NoTcp;
 use crate::version::Versions;
 
 /// An event of a role, for a user, a log, a diagram or a test.
@@ -72,12 +72,7 @@ pub enum Event {
     /// UDP gets through, in a network that blocked it before.
     UdpWorks,
     /// A service is silent by UDP, and no TCP connection to it could be made.
-    NoTcp {
-        /// The service.
-        service: Fqdn,
-        /// Why.
-        trouble: Trouble,
-    },
+    NoTcp(NoTcp),
     /// The peer of a tunnel that is not up yet is authenticated, and packets are sent to it ahead (`signaling =
     /// "fast"`).
     TunnelReady {

@@ -170,7 +170,7 @@ impl What {
             | Event::PathSwitched { .. }
             | Event::UdpBlocked { .. }
             | Event::UdpWorks
-            | Event::NoTcp { .. }
+            | Event::NoTcp(_)
             | Event::AddressesDiffer { .. }
             | Event::TunnelReady { .. }
             | Event::Dropped(_) => return None,

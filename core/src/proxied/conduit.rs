@@ -15,8 +15,11 @@ use crate::machine::{StreamId, StreamInput};
 use crate::name::Fqdn;
 use crate::time::Instant;
 use crate::timing::proxied::{CONDUIT_IDLE, UPGRADE_TIMEOUT};
-use crate::tls::channel::TlsChannel;
+use crate::tls::channel::{TlsChannel, TlsFailure};
 use crate::trouble::Trouble;
+
+/// The status code of a network that wants its users to log in (RFC 6585 §6).
+const NETWORK_AUTHENTICATION: u16 = 511;
 
 /// What a connection is made for.
 #[derive(Clone, Debug)]
@@ -31,7 +34,12 @@ pub struct Plan {
     pub port: u16,
     /// The request to an HTTP proxy to connect to the service, if there is a proxy.
     pub connect: Option<Vec<u8>>,
+    /// Whether that request has credentials.
+    pub has_credentials: bool,
 }
+
+/// Most of the first bytes that are kept for a diagnosis: the head of a redirect.
+const MAX_FIRST: usize = 1024;
 
 /// One connection.
 #[derive(Debug)]
@@ -48,6 +56,8 @@ pub struct Conduit {
     head: Vec<u8>,
     /// The first bytes of what should be TLS, for a diagnosis.
     first: Vec<u8>,
+    /// Whether the request for the proxy has credentials.
+    has_credentials: bool,
     /// The time by which it has to be open.
     deadline: Instant,
     nms: Option<String>,
@@ -82,6 +92,7 @@ impl Conduit {
             has_proxy: plan.connect.is_some(),
             head: Vec::new(),
             first: Vec::new(),
+            has_credentials: plan.has_credentials,
             deadline: now + UPGRADE_TIMEOUT,
             nms: None,
         })
@@ -106,8 +117,9 @@ impl Conduit {
     pub fn overdue(&self) -> Option<Trouble> {
         match self.state {
             ConduitState::Open => None,
-            ConduitState::Connecting => Some(Trouble::NoTcp),
-            ConduitState::Proxy | ConduitState::Tls | ConduitState::Asked => Some(Trouble::Silent),
+            ConduitState::Connecting => Some(Trouble::TcpSilent),
+            ConduitState::Proxy => Some(Trouble::ProxySilent),
+            ConduitState::Tls | ConduitState::Asked => Some(Trouble::Silent),
         }
     }
 
@@ -137,10 +149,10 @@ impl Conduit {
             }
             StreamInput::Data(bytes) => self.on_bytes(now, bytes, datagrams),
             StreamInput::Closed => Err(match self.state {
-                ConduitState::Connecting => Trouble::NoTcp,
+                ConduitState::Connecting => Trouble::TcpRefused,
                 ConduitState::Proxy => Trouble::NoProxy,
-                ConduitState::Tls => Trouble::NoTls,
-                ConduitState::Asked => Trouble::Silent,
+                ConduitState::Tls => Trouble::CutOff,
+                ConduitState::Asked => Trouble::NoUpgrade,
                 ConduitState::Open => Trouble::Lost,
             }),
             StreamInput::Accepted { .. } => Ok(()),
@@ -158,16 +170,16 @@ impl Conduit {
             };
             match answer.status {
                 200..300 if !answer.is_page => {}
-                407 => return Err(Trouble::ProxyWantsCredentials),
-                200..400 => return Err(Trouble::CaptivePortal),
+                407 => return Err(self.unauthenticated(&answer.schemes)),
+                200..400 | NETWORK_AUTHENTICATION => return Err(Trouble::CaptivePortal(answer.location)),
                 status => return Err(Trouble::ProxyRefuses(status)),
             }
             bytes = self.head.split_off(answer.length);
             self.head.clear();
             self.state = ConduitState::Tls;
         }
-        if self.state == ConduitState::Tls && self.first.len() < 5 {
-            self.first.extend(bytes.iter().take(5));
+        if self.state == ConduitState::Tls && self.first.len() < MAX_FIRST {
+            self.first.extend(bytes.iter().take(MAX_FIRST - self.first.len()));
         }
         let received = self.pipe.channel.receive(&bytes);
         if self.state == ConduitState::Tls && self.pipe.channel.handshake_complete() {
@@ -179,8 +191,29 @@ impl Conduit {
         while let Some(plaintext) = self.pipe.channel.read() {
             self.on_plaintext(now, plaintext, datagrams)?;
         }
-        received.map_err(|failure| Trouble::of(&failure, &self.first))?;
-        if self.pipe.channel.peer_closed() { Err(Trouble::Lost) } else { Ok(()) }
+        received.map_err(|failure| self.why(&failure))?;
+        match self.state {
+            _ if !self.pipe.channel.peer_closed() => Ok(()),
+            ConduitState::Open => Err(Trouble::Lost),
+            _ => Err(Trouble::NoUpgrade),
+        }
+    }
+
+    /// Why TLS has failed.
+    fn why(&self, failure: &TlsFailure) -> Trouble {
+        if self.first.starts_with(b"HTTP/") || self.first.starts_with(b"<") {
+            let answer = http::answer(&self.first).ok().flatten();
+            return Trouble::CaptivePortal(answer.and_then(|answer| answer.location));
+        }
+        Trouble::of(failure, matches!(self.state, ConduitState::Asked | ConduitState::Open))
+    }
+
+    /// Why an HTTP proxy wants authentication (407).
+    fn unauthenticated(&self, schemes: &[String]) -> Trouble {
+        if schemes.is_empty() || schemes.iter().any(|scheme| scheme.eq_ignore_ascii_case("basic")) {
+            return Trouble::ProxyWantsCredentials { given: self.has_credentials };
+        }
+        Trouble::ProxyWantsOther(schemes.join(" or "))
     }
 
     fn on_plaintext(&mut self, now: Instant, bytes: Vec<u8>, datagrams: &mut Vec<BytesMut>) -> Result<(), Trouble> {
@@ -190,7 +223,7 @@ impl Conduit {
             let answer = match http::answer(&self.head) {
                 Ok(Some(answer)) => answer,
                 Ok(None) => return Ok(()),
-                Err(_) => return Err(Trouble::NoTls),
+                Err(_) => return Err(Trouble::NoUpgrade),
             };
             if !answer.upgrades {
                 return Err(Trouble::Refused(answer.status));

@@ -2,12 +2,17 @@
 //!
 //! Both ends read with `httparse`. A head longer than [`MAX_HEAD`] is refused.
 
+use std::net::IpAddr;
+
 use crate::name::Fqdn;
 
 /// Most bytes of a request's or an answer's head.
 pub const MAX_HEAD: usize = 8 * 1024;
 /// Most fields of a head.
 const MAX_FIELDS: usize = 48;
+/// Most schemes of authentication that are read from an answer, and most bytes of one.
+const MAX_SCHEMES: usize = 4;
+const MAX_SCHEME: usize = 16;
 /// The Upgrade token (RFC 9298 §8.1), and the application protocol that is upgraded.
 pub const UPGRADE: &str = "connect-udp";
 /// The application protocol, in TLS.
@@ -150,6 +155,10 @@ pub struct Answer {
     pub upgrades: bool,
     /// Whether the answer is a page for people, as that of a captive portal.
     pub is_page: bool,
+    /// The host of the Location field: a name or an address.
+    pub location: Option<String>,
+    /// The schemes of the Proxy-Authenticate fields (RFC 9110 §11.7.1), without their parameters.
+    pub schemes: Vec<String>,
     /// The value of [`NMS_FIELD`]; empty without one.
     pub nms: String,
     /// The length of the head, bytes.
@@ -171,13 +180,36 @@ pub fn answer(bytes: &[u8]) -> Result<Option<Answer>, BadHead> {
         field.and_then(|field| std::str::from_utf8(field.value).ok()).unwrap_or_default().trim().to_owned()
     };
     let status = parsed.code.unwrap_or_default();
+    let challenges = parsed.headers.iter().filter(|field| field.name.eq_ignore_ascii_case("proxy-authenticate"));
+    let challenges = challenges.filter_map(|field| std::str::from_utf8(field.value).ok());
     Ok(Some(Answer {
         status,
         upgrades: status == 101 && has_token(parsed.headers, "upgrade", UPGRADE),
         is_page: (300..400).contains(&status) || value("content-type").to_ascii_lowercase().starts_with("text/html"),
+        location: host(&value("location")),
+        schemes: challenges.flat_map(|text| text.split(',')).filter_map(scheme).take(MAX_SCHEMES).collect(),
         nms: value(NMS_FIELD),
         length,
     }))
+}
+
+/// The host of a URL, if it is a name or an address.
+fn host(url: &str) -> Option<String> {
+    let authority = url.split_once("://")?.1.split(['/', '?', '#']).next()?;
+    let host = authority.rsplit('@').next()?;
+    let host = match host.strip_prefix('[') {
+        Some(v6) => v6.split(']').next()?,
+        None => host.split(':').next()?,
+    };
+    let is_good = host.parse::<Fqdn>().is_ok() || host.parse::<IpAddr>().is_ok();
+    is_good.then(|| host.to_owned())
+}
+
+/// The scheme at the beginning of an item of a list of challenges. The other items are parameters.
+fn scheme(item: &str) -> Option<String> {
+    let first = item.split_ascii_whitespace().next()?;
+    let is_good = first.len() <= MAX_SCHEME && first.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-');
+    is_good.then(|| first.to_owned())
 }
 
 /// Basic credentials as a Proxy-Authorization value (RFC 7617); `user_and_password` has a colon between them.
@@ -241,7 +273,23 @@ mod tests {
         let refused = answer(&refusal(403, false)).unwrap().unwrap();
         assert_eq!((refused.status, refused.upgrades), (403, false));
         let portal = answer(b"HTTP/1.1 302 Found\r\nLocation: http://login.hotel/\r\n\r\n").unwrap().unwrap();
-        assert!(portal.is_page);
+        assert!(portal.is_page && portal.location.as_deref() == Some("login.hotel"));
+        for (location, host) in [
+            ("https://user@192.0.2.1:8080/x?u=http://a/", Some("192.0.2.1")),
+            ("http://[2001:db8::1]/", Some("2001:db8::1")),
+            ("/login", None),
+            ("http://\u{1b}[31m/", None),
+        ] {
+            let text = format!("HTTP/1.1 302 Found\r\nLocation: {location}\r\n\r\n");
+            let location = answer(text.as_bytes()).ok().flatten().and_then(|answer| answer.location);
+            assert_eq!(location.as_deref(), host, "{text}");
+        }
+        let schemes =
+            |fields: &str| answer(format!("HTTP/1.1 407 x\r\n{fields}\r\n").as_bytes()).unwrap().unwrap().schemes;
+        let two =
+            "Proxy-Authenticate: Negotiate\r\nproxy-authenticate: NTLM, Basic realm=\"a b\", charset=\"UTF-8\"\r\n";
+        assert_eq!(schemes(two), ["Negotiate", "NTLM", "Basic"]);
+        assert_eq!(schemes(""), Vec::<String>::new());
         assert_eq!(answer(b"SSH-2.0-OpenSSH"), Err(BadHead::NotHttp));
     }
 

@@ -105,9 +105,10 @@ fn service(nms: &[&str], has_logins: bool) -> Served<Echo> {
 
 fn plan(port: u16) -> Plan {
     let root = authority(1);
-    let tls = tls::client_config(&environment(), &roots(&root), Some(&identity(&root, "alice.example")), ALPN).unwrap();
     let name: crate::name::Fqdn = "as.example".parse().unwrap();
-    Plan { tls: Arc::new(tls), outer: name.clone(), service: name, port, connect: None }
+    let alice = identity(&root, "alice.example");
+    let tls = tls::client_config_of(&environment(), &roots(&root), &alice, ALPN, &name).unwrap();
+    Plan { tls: Arc::new(tls), outer: name.clone(), service: name, port, connect: None, has_credentials: false }
 }
 
 /// The bytes that a service wrote to a connection, whether it closed the connection, and the drops.
@@ -284,15 +285,21 @@ fn a_client_that_offers_no_http_is_the_services_own() {
     assert_eq!(drain(&mut served, id).bytes, b"login");
 }
 
-#[test]
-fn what_stands_in_between_is_named() {
+/// A connection whose other end has accepted TCP.
+fn fresh(now: Instant, connect: Option<Vec<u8>>, has_credentials: bool) -> Conduit {
+    let mut client = Conduit::new(now, StreamId(1), &Plan { connect, has_credentials, ..plan(443) }).unwrap();
+    client.handle(now, StreamInput::Connected, &mut Vec::new()).unwrap();
+    client.flush(now);
+    client
+}
+
+/// What a connection says of an end that is a service with a certificate of this CA, for this name.
+fn said_of(other: &Authority, name: &str) -> Option<Trouble> {
     let now = Instant::ZERO;
-    // A middlebox with a certificate of its own CA.
-    let other = authority(2);
     let door = DoorConfig {
         tls: environment(),
-        roots: roots(&other),
-        identity: identity(&other, "as.example"),
+        roots: roots(other),
+        identity: identity(other, name),
         port: 443,
         addresses: Vec::new(),
         nms: Vec::new(),
@@ -300,29 +307,62 @@ fn what_stands_in_between_is_named() {
     };
     let mut middlebox = Served::new(Echo::default(), Some(door)).unwrap();
     let mut client = connected(now, &plan(443), &mut middlebox, 1);
-    assert_eq!(talk(now, &mut client, &mut middlebox).1, Some(Trouble::Intercepted));
+    talk(now, &mut client, &mut middlebox).1
+}
 
-    let data = |client: &mut Conduit, bytes: &[u8]| {
-        client.flush(now);
-        client.handle(now, StreamInput::Data(bytes.to_vec()), &mut Vec::new())
-    };
-    let fresh = |connect: Option<Vec<u8>>| {
-        let mut client = Conduit::new(now, StreamId(1), &Plan { connect, ..plan(443) }).unwrap();
-        client.handle(now, StreamInput::Connected, &mut Vec::new()).unwrap();
-        client
-    };
-    let page = b"HTTP/1.1 200 OK\r\nContent-Type: text/html\r\n\r\n<html>";
-    assert_eq!(data(&mut fresh(None), page), Err(Trouble::CaptivePortal));
-    assert_eq!(data(&mut fresh(None), b"SSH-2.0-OpenSSH_9\r\n"), Err(Trouble::NoTls));
-    let via = || fresh(Some(connect_request("192.0.2.1:443", None)));
-    assert_eq!(data(&mut via(), page), Err(Trouble::CaptivePortal));
-    let wants = b"HTTP/1.1 407 Proxy Authentication Required\r\nProxy-Authenticate: Basic\r\n\r\n";
-    assert_eq!(data(&mut via(), wants), Err(Trouble::ProxyWantsCredentials));
-    assert_eq!(data(&mut via(), b"HTTP/1.1 403 Forbidden\r\n\r\n"), Err(Trouble::ProxyRefuses(403)));
-    assert_eq!(data(&mut via(), b"SSH-2.0-OpenSSH_9\r\n"), Err(Trouble::NoProxy));
-    let mut silent = Conduit::new(now, StreamId(1), &plan(443)).unwrap();
-    assert_eq!((silent.overdue(), silent.deadline()), (Some(Trouble::NoTcp), now + UPGRADE_TIMEOUT));
-    assert_eq!(silent.handle(now, StreamInput::Closed, &mut Vec::new()), Err(Trouble::NoTcp));
+#[test]
+fn a_certificate_of_another_ca_is_told_from_one_for_another_name() {
+    assert_eq!(said_of(&authority(2), "as.example"), Some(Trouble::Intercepted(Some("root 2".into()))));
+    assert_eq!(said_of(&authority(1), "nms.example"), Some(Trouble::OtherName));
+}
+
+#[test]
+fn what_stands_in_between_is_named() {
+    let now = Instant::ZERO;
+    let page = "HTTP/1.1 200 OK\r\nContent-Type: text/html\r\n\r\n<html>";
+    let redirect = "HTTP/1.1 302 Found\r\nLocation: http://login.hotel/?u=1\r\n\r\n";
+    let alert = "\u{15}\u{3}\u{3}\0\u{2}\u{2}\u{70}";
+    for (bytes, trouble) in [
+        (page, Trouble::CaptivePortal(None)),
+        (redirect, Trouble::CaptivePortal(Some("login.hotel".into()))),
+        ("<html>log in", Trouble::CaptivePortal(None)),
+        ("SSH-2.0-OpenSSH_9\r\n", Trouble::NoTls),
+        (alert, Trouble::TlsRefused(rustls::AlertDescription::UnrecognisedName)),
+    ] {
+        let said = fresh(now, None, false).handle(now, StreamInput::Data(bytes.into()), &mut Vec::new());
+        assert_eq!(said, Err(trouble), "{bytes:?}");
+    }
+    let wants = |fields: &str| format!("HTTP/1.1 407 Proxy Authentication Required\r\n{fields}\r\n");
+    let asked = |given| Trouble::ProxyWantsCredentials { given };
+    for (bytes, given, trouble) in [
+        (page.to_owned(), false, Trouble::CaptivePortal(None)),
+        (redirect.to_owned(), false, Trouble::CaptivePortal(Some("login.hotel".into()))),
+        ("HTTP/1.1 511 Log in\r\n\r\n".to_owned(), false, Trouble::CaptivePortal(None)),
+        (wants("Proxy-Authenticate: Basic realm=\"a\"\r\n"), false, asked(false)),
+        (wants("Proxy-Authenticate: Basic\r\n"), true, asked(true)),
+        (wants(""), false, asked(false)),
+        (wants("Proxy-Authenticate: Negotiate\r\n"), true, Trouble::ProxyWantsOther("Negotiate".into())),
+        ("HTTP/1.1 403 Forbidden\r\n\r\n".to_owned(), false, Trouble::ProxyRefuses(403)),
+        ("HTTP/1.1 502 Bad Gateway\r\n\r\n".to_owned(), false, Trouble::ProxyRefuses(502)),
+        ("SSH-2.0-OpenSSH_9\r\n".to_owned(), false, Trouble::NoProxy),
+    ] {
+        let mut client = fresh(now, Some(connect_request("192.0.2.1:443", None)), given);
+        let said = client.handle(now, StreamInput::Data(bytes.clone().into()), &mut Vec::new());
+        assert_eq!(said, Err(trouble), "{bytes:?}");
+    }
+}
+
+#[test]
+fn a_connection_that_ends_or_stays_silent_says_at_which_step() {
+    let now = Instant::ZERO;
+    let ends = |client: &mut Conduit| client.handle(now, StreamInput::Closed, &mut Vec::new()).unwrap_err();
+    let mut unconnected = Conduit::new(now, StreamId(1), &plan(443)).unwrap();
+    assert_eq!((unconnected.overdue(), unconnected.deadline()), (Some(Trouble::TcpSilent), now + UPGRADE_TIMEOUT));
+    assert_eq!(ends(&mut unconnected), Trouble::TcpRefused);
+    let mut direct = fresh(now, None, false);
+    assert_eq!((direct.overdue(), ends(&mut direct)), (Some(Trouble::Silent), Trouble::CutOff));
+    let mut proxied = fresh(now, Some(connect_request("192.0.2.1:443", None)), false);
+    assert_eq!((proxied.overdue(), ends(&mut proxied)), (Some(Trouble::ProxySilent), Trouble::NoProxy));
 }
 
 #[test]

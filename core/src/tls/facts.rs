@@ -51,6 +51,19 @@ pub fn ends(chain: &[CertificateDer<'_>]) -> Option<Duration> {
     first
 }
 
+/// The most characters of [`issuer`].
+const MAX_ISSUER: usize = 64;
+
+/// The name of the CA that a certificate gives as its issuer: the common name, or else the organization. Characters
+/// that could disturb a terminal or a log are left out. `None` if it has no such name, or does not parse.
+pub(super) fn issuer(certificate: &CertificateDer<'_>) -> Option<String> {
+    let (_, parsed) = parse_x509_certificate(certificate).ok()?;
+    let issuer = parsed.issuer();
+    let name = issuer.iter_common_name().chain(issuer.iter_organization()).find_map(|name| name.as_str().ok())?;
+    let is_harmless = |c: &char| c.is_ascii_alphanumeric() || " .,:()&+-_".contains(*c);
+    Some(name.chars().filter(is_harmless).take(MAX_ISSUER).collect()).filter(|name: &String| !name.is_empty())
+}
+
 /// Whether two certificates are for the same key. False if one of them does not parse.
 pub fn share_key(one: &CertificateDer<'_>, other: &CertificateDer<'_>) -> bool {
     let (Ok((_, one)), Ok((_, other))) = (parse_x509_certificate(one), parse_x509_certificate(other)) else {

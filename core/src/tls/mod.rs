@@ -15,6 +15,7 @@
 
 pub mod channel;
 mod facts;
+mod named;
 mod revoked;
 
 use std::fmt::Debug;
@@ -22,7 +23,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use ring::hmac;
-use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::client::danger::ServerCertVerifier;
 use rustls::client::{Resumption, WebPkiServerVerifier};
 use rustls::crypto::CryptoProvider;
 use rustls::pki_types::{
@@ -31,18 +32,17 @@ use rustls::pki_types::{
 use rustls::server::danger::ClientCertVerifier;
 use rustls::server::{NoServerSessionStorage, VerifierBuilderError, WebPkiClientVerifier};
 use rustls::time_provider::TimeProvider;
-use rustls::{
-    CertificateError, CipherSuite, ClientConfig, DigitallySignedStruct, KeyLog, RootCertStore, ServerConfig,
-    SignatureScheme,
-};
+use rustls::{CertificateError, CipherSuite, ClientConfig, KeyLog, RootCertStore, ServerConfig};
 use thiserror::Error;
 use zeroize::Zeroizing;
 
 use crate::name::Fqdn;
 
+use self::named::Named;
 use self::revoked::{ClientLookup, Revoked, ServerLookup};
 
 pub use facts::{addresses, ends, names, public_key, share_key};
+pub use named::OtherCa;
 pub use revoked::{ListFacts, list_facts};
 
 /// The civil time, for the validity of certificates and tokens.
@@ -370,48 +370,6 @@ pub fn client_config_of(
     let mut config = client_config(env, roots, Some(identity), alpn)?;
     config.dangerous().set_certificate_verifier(Arc::new(Named { verifier, name: ServerName::DnsName(name) }));
     Ok(config)
-}
-
-/// Verifies a server's certificate for one name, whatever name the ClientHello gives.
-#[derive(Debug)]
-struct Named {
-    verifier: Arc<dyn ServerCertVerifier>,
-    name: ServerName<'static>,
-}
-
-impl ServerCertVerifier for Named {
-    fn verify_server_cert(
-        &self,
-        own: &CertificateDer<'_>,
-        others: &[CertificateDer<'_>],
-        _outer: &ServerName<'_>,
-        ocsp: &[u8],
-        now: UnixTime,
-    ) -> Result<ServerCertVerified, rustls::Error> {
-        self.verifier.verify_server_cert(own, others, &self.name, ocsp, now)
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        self.verifier.verify_tls12_signature(message, certificate, signature)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        self.verifier.verify_tls13_signature(message, certificate, signature)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.verifier.supported_verify_schemes()
-    }
 }
 
 /// A list of one application protocol; an empty list for an empty name, as for the login over TCP.

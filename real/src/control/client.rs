@@ -210,10 +210,12 @@ fn network(known: &Netcheck) -> String {
         let _ = writeln!(text, "network       {transport}");
     }
     for (protocol, open) in [("UDP", known.udp_443), ("TCP", known.tcp_443)] {
-        let open = match open {
-            Some(true) => "open: a service answers there",
-            Some(false) => "blocked: a service answers there by the other protocol only",
-            None => "unknown: no service there answers",
+        let open = match (protocol, open) {
+            ("UDP", Some(true)) => "open: a service answers there",
+            ("UDP", Some(false)) => "blocked: TCP connections are accepted there, and UDP is not answered",
+            (_, Some(true)) => "open: connections are accepted there",
+            (_, Some(false)) => "blocked: a service answers there by UDP only",
+            (_, None) => "unknown: no service there answers",
         };
         let _ = writeln!(text, "{protocol} 443       {open}");
     }

@@ -90,9 +90,9 @@ impl Report {
                 tracing::info!(%service, "this network lets no UDP out: the services are reached by TCP port 443");
             }
             Event::UdpWorks => tracing::info!("this network lets UDP out again"),
-            Event::NoTcp { service, trouble } => {
-                let remedy = trouble.remedy();
-                tracing::warn!(%service, %trouble, remedy, "no answer by UDP, and no connection by TCP");
+            Event::NoTcp(why) => {
+                let (service, remedy) = (&why.service, why.remedy());
+                tracing::warn!(%service, %why, remedy, "no answer by UDP, and no connection by TCP");
             }
             Event::TunnelReady { peer } => tracing::debug!(%peer, "packets go ahead"),
             Event::AddressesDiffer { name, shown, stored } => {
@@ -141,7 +141,7 @@ fn kind(event: &Event) -> &'static str {
         Event::TunnelDown { .. } => "tunnel-down",
         Event::UdpBlocked { .. } => "udp-blocked",
         Event::UdpWorks => "udp-works",
-        Event::NoTcp { .. } => "no-tcp",
+        Event::NoTcp(_) => "no-tcp",
         Event::TunnelReady { .. } => "tunnel-ready",
         Event::AddressesDiffer { .. } => "addresses-differ",
         Event::Dropped(_) => "dropped",

@@ -14,7 +14,7 @@ use cyphonic_core::method::Method;
 use cyphonic_core::name::{Fqdn, Party};
 use cyphonic_core::node::{ChoiceStatus, Node, TunnelStatus};
 use cyphonic_core::time::Instant;
-use cyphonic_core::trouble::Trouble as Tcp;
+use cyphonic_core::trouble::NoTcp;
 use cyphonic_core::version::Versions;
 use rustix::net::sockopt;
 use tokio::net::TcpStream;
@@ -46,15 +46,19 @@ pub(super) struct Failed {
     /// Whether the node was registered until then.
     pub(super) stood: bool,
     /// Why the services were not reached by TCP either, where that was tried.
-    pub(super) tcp: Option<Tcp>,
+    pub(super) tcp: Option<NoTcp>,
 }
 
 /// How the services are reached, where that is not by UDP; why they are not reached by TCP either.
 pub(super) fn transport(machine: &Node) -> Option<String> {
     let fallback = machine.fallback()?;
     let proxy = if fallback.has_proxy { ", by the HTTP proxy" } else { "" };
-    if let Some(trouble) = &fallback.trouble {
-        return Some(format!("no answer by UDP, and by TCP{proxy}: {trouble}; remedy: {}", trouble.remedy()));
+    if let Some(why) = &fallback.trouble {
+        let service = &why.service;
+        return Some(format!(
+            "{service} does not answer by UDP, and is not reached by TCP: {why}; remedy: {}",
+            why.remedy()
+        ));
     }
     let mut services: Vec<String> = fallback.by_tcp.iter().map(|name| name.short().to_ascii_uppercase()).collect();
     services.sort_unstable();
@@ -124,9 +128,9 @@ impl Facts {
         }
         // Where nothing answers by TCP, the causes below are more likely than a network that stops TCP, too.
         if let (Reason::Timeout | Reason::ConnectionLost, Some(tcp)) = (reason, &failed.tcp)
-            && !matches!(tcp, Tcp::NoTcp | Tcp::Silent | Tcp::Lost)
+            && tcp.explains()
         {
-            return trouble(format!("{who} does not answer by UDP, and by TCP port 443: {tcp}"), tcp.remedy());
+            return trouble(format!("{who} does not answer by UDP, and is not reached by TCP: {tcp}"), tcp.remedy());
         }
         match reason {
             Reason::Timeout if is_as && self.method == Method::Proposed => match probe {

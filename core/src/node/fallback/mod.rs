@@ -58,7 +58,7 @@ use crate::time::Instant;
 use crate::timing::proxied::{FIRST_UDP_PROBE, HEAD_START, LINGER, LONGEST_UDP_PROBE, SUSPICION, UDP_PROBE_WAIT};
 use crate::timing::{Due, Timer};
 use crate::tls::{Identity, Roots};
-use crate::trouble::Trouble;
+use crate::trouble::NoTcp;
 
 /// The largest number of services that are remembered: AS, NMS and TRS at a few addresses each.
 const MAX_SERVICES: usize = 32;
@@ -107,7 +107,7 @@ pub struct FallbackStatus {
     /// Whether TCP goes through an HTTP proxy.
     pub has_proxy: bool,
     /// Why the last attempt at a TCP connection failed.
-    pub trouble: Option<Trouble>,
+    pub trouble: Option<NoTcp>,
     /// How often UDP was tried while it was blocked.
     pub probes: u64,
 }
@@ -140,7 +140,7 @@ pub(super) struct Fallback {
     probes: u64,
     /// UDP works again; TCP connections stay open until this time.
     lingers: Option<Instant>,
-    trouble: Option<Trouble>,
+    trouble: Option<NoTcp>,
     out: VecDeque<FallbackOutput>,
 }
 
@@ -414,6 +414,7 @@ impl Fallback {
         (self.heard, self.unheard) = (Some(now), Unanswered::default());
         self.doubt.heard();
         let Some(service) = self.services.get_mut(&remote) else { return };
+        self.trouble = self.trouble.take().filter(|trouble| trouble.service != service.name);
         (service.unanswered, service.returning) = (Unanswered::default(), false);
         service.recent.clear();
         if self.udp == Udp::Blocked || service.by_tcp {

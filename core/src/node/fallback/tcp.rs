@@ -15,7 +15,7 @@ use crate::quic::QuicConfig;
 use crate::time::Instant;
 use crate::timing::proxied::TCP_PAUSE;
 use crate::tls::client_config_of;
-use crate::trouble::Trouble;
+use crate::trouble::{NoTcp, Trouble};
 
 impl Fallback {
     /// Opens a TCP connection to a service, if there is none.
@@ -33,6 +33,7 @@ impl Fallback {
             outer: self.config.outer.clone().unwrap_or_else(|| name.clone()),
             service: name,
             port: remote.port(),
+            has_credentials: proxy.is_some_and(|proxy| proxy.credentials.is_some()),
             connect: proxy.map(|proxy| {
                 let credentials = proxy.credentials.as_ref().map(|credentials| http::basic(credentials));
                 http::connect_request(&target.to_string(), credentials.as_deref())
@@ -100,7 +101,12 @@ impl Fallback {
     /// A TCP connection has ended, or could not be made.
     pub(super) fn failed(&mut self, now: Instant, remote: SocketAddr, trouble: Trouble, is_closed: bool) {
         let Some(service) = self.services.get_mut(&remote) else { return };
-        let name = service.name.clone();
+        let no_tcp = NoTcp {
+            service: service.name.clone(),
+            target: service.target,
+            proxy: service.tcp.filter(|_| self.config.proxy.is_some()),
+            trouble: trouble.clone(),
+        };
         service.unanswered = Unanswered::default();
         service.recent.clear();
         // A connection that has carried datagrams may be opened again at once, by the next datagram.
@@ -126,8 +132,8 @@ impl Fallback {
                 service.by_tcp = false;
             }
         }
-        self.event(Event::NoTcp { service: name, trouble: trouble.clone() });
-        self.trouble = Some(trouble);
+        self.event(Event::NoTcp(no_tcp.clone()));
+        self.trouble = Some(no_tcp);
     }
 
     /// Writes the datagrams that wait for TCP.

@@ -261,7 +261,7 @@ fn moments(scenario: &Scenario, run: &Run) -> Vec<Moment> {
                 ("node", format!("no UDP gets out; {} and all services by TCP port 443", service.short()))
             }
             Event::UdpWorks => ("node", "UDP gets out again".to_owned()),
-            Event::NoTcp { service, trouble } => ("node", format!("{} not by TCP either: {trouble}", service.short())),
+            Event::NoTcp(why) => ("node", format!("{} not by TCP either: {why}", why.service.short())),
             Event::AddressesDiffer { name, shown, stored } => {
                 let text =
                     format!("{} has {} by its certificate, {} by the database", name.short(), shown.v4, stored.v4);
