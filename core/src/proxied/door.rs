@@ -5,7 +5,7 @@
 //!
 //! | limit | what happens at it |
 //! |---|---|
-//! | [`MAX_HALF_OPEN`] connections that have not asked yet | the oldest is closed |
+//! | [`MAX_HALF_OPEN`] connections that have not asked yet | the oldest of the source with most of them is closed |
 //! | [`MAX_GUESTS`] connections that carry datagrams | the new one is refused (503) |
 //! | [`MAX_GUESTS_OF_ONE`] of one certificate | its oldest is closed |
 //! | [`UPGRADE_TIMEOUT`], [`GUEST_IDLE`] | the connection is closed |
@@ -24,6 +24,7 @@ use super::{guest, is_guest};
 use crate::event::{DropReason, Event};
 use crate::machine::{Input, Machine, Output, ServiceCommand, StreamId, StreamInput, StreamOutput, Tables, Transmit};
 use crate::name::Fqdn;
+use crate::shares::Shares;
 use crate::time::Instant;
 use crate::timers::Timers;
 use crate::timing::proxied::{GUEST_IDLE, UPGRADE_TIMEOUT};
@@ -150,6 +151,8 @@ struct Door {
     strangers: BTreeMap<StreamId, Stranger>,
     /// Connections that speak HTTP.
     guests: BTreeMap<StreamId, Guest>,
+    /// The connections that have not asked yet, by their sources.
+    waiting: Shares<StreamId>,
     /// The guests that carry datagrams, by the address that stands for each.
     open: BTreeMap<SocketAddr, StreamId>,
     timers: Timers<StreamId>,
@@ -192,6 +195,7 @@ impl Door {
             config,
             strangers: BTreeMap::new(),
             guests: BTreeMap::new(),
+            waiting: Shares::default(),
             open: BTreeMap::new(),
             timers: Timers::default(),
             touched: BTreeSet::new(),
@@ -209,6 +213,7 @@ impl Door {
         match event {
             StreamInput::Accepted { remote } => {
                 self.make_room();
+                self.waiting.begin(id, remote.ip());
                 self.timers.set(id, Some(now + UPGRADE_TIMEOUT));
                 if self.config.has_logins {
                     let (acceptor, bytes) = (Acceptor::default(), Vec::new());
@@ -229,15 +234,13 @@ impl Door {
         }
     }
 
-    /// Closes the oldest connection that has not asked yet, if there are too many.
+    /// Closes a connection that has not asked yet, if there are too many: the oldest of the source with most of them.
+    /// So strangers that open connections again and again do not keep out a node on a slow path.
     fn make_room(&mut self) {
-        let waiting = self.strangers.len() + self.guests.len() - self.open.len();
-        if waiting < MAX_HALF_OPEN {
+        if self.waiting.count() < MAX_HALF_OPEN {
             return;
         }
-        let asking = self.guests.iter().find(|(_, guest)| guest.place.is_none()).map(|(&id, _)| id);
-        let oldest = self.strangers.keys().next().copied().into_iter().chain(asking).min();
-        if let Some(oldest) = oldest {
+        if let Some(oldest) = self.waiting.gives_way() {
             self.dropped(DropReason::Limit);
             self.close(oldest);
         }
@@ -285,6 +288,7 @@ impl Door {
             return self.on_bytes(now, id, &bytes);
         }
         self.timers.set(id, None);
+        self.waiting.end(id);
         [StreamInput::Accepted { remote: from }, StreamInput::Data(bytes)].map(|event| Input::Stream(id, event)).into()
     }
 
@@ -361,6 +365,7 @@ impl Door {
         guest.place = Some(Place { local, remote });
         guest.pipe.channel.send(&http::upgraded(&self.nms));
         guest.pipe.begin(now);
+        self.waiting.end(id);
         self.open.insert(remote, id);
         Ok(capsules)
     }
@@ -424,6 +429,7 @@ impl Door {
     fn forget(&mut self, id: StreamId) -> bool {
         self.timers.set(id, None);
         self.touched.remove(&id);
+        self.waiting.end(id);
         let was_stranger = self.strangers.remove(&id).is_some();
         let Some(guest) = self.guests.remove(&id) else { return was_stranger };
         if let Some(place) = guest.place {

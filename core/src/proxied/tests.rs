@@ -403,6 +403,32 @@ fn ten_thousand_half_open_connections_do_not_keep_an_honest_node_out() {
 }
 
 #[test]
+fn strangers_that_connect_again_and_again_do_not_keep_out_a_node_on_a_slow_path() {
+    for has_logins in [false, true] {
+        let now = Instant::ZERO;
+        let mut served = service(&[], has_logins);
+        let strangers = |served: &mut Served<Echo>, from: u64| {
+            for number in from..from + 2_000 {
+                let remote = SocketAddr::new([203, 0, 113, (number % 8) as u8].into(), 5_000);
+                served.handle_input(now, Input::Stream(StreamId(1 << 33 | number), StreamInput::Accepted { remote }));
+            }
+        };
+        let mut client = connected(now, &plan(443), &mut served, 1);
+        client.send(now, b"x");
+        let id = StreamId(1 << 32 | 1);
+        for round in 0..6 {
+            strangers(&mut served, 2_000 * round);
+            let up = client.flush(now);
+            served.handle_input(now, Input::Stream(id, StreamInput::Data(up)));
+            let down = drain(&mut served, id);
+            assert!(!down.closed, "has_logins {has_logins}, round {round}");
+            client.handle(now, StreamInput::Data(down.bytes), &mut Vec::new()).unwrap();
+        }
+        assert!(client.is_open());
+    }
+}
+
+#[test]
 fn a_certificate_has_few_connections_and_idle_or_revoked_ones_end() {
     let now = Instant::ZERO;
     let mut served = service(&[], false);
