@@ -187,6 +187,9 @@ impl<'a> Daemons<'a> {
         }
         match (scenario.method, scenario.login) {
             (Method::Proposed, _) => {
+                if let Some(name) = &words.tcp_name {
+                    let _ = writeln!(text, "tcp-name = \"{name}\"");
+                }
                 let _ = writeln!(
                     text,
                     "framing = \"{}\"\ncongestion = \"{}\"\nhandover = \"{}\"\nsignaling = \"{}\"\ntcp = {}",

@@ -107,6 +107,8 @@ pub enum Problem {
     NameTaken(String),
     #[error("{0:?} is no name: use 1 to 63 of a-z, 0-9 and inner hyphens")]
     BadName(String),
+    #[error("{0:?} is no server name: write one such as \"www.example\"")]
+    BadServerName(String),
 
     #[error("no group {found:?}{}; or write a whole name, such as \"{found}.example.net\"", hint(.found, .known, "groups"))]
     UnknownGroup { found: String, known: Vec<String> },

@@ -155,6 +155,27 @@ fn where_only_an_http_proxy_is_let_out_to_a_node_goes_through_it() {
 }
 
 #[test]
+fn where_the_services_names_are_refused_another_server_name_gets_through() {
+    for reaction in ["drop", "reject", "reset"] {
+        let site = format!(
+            "kind = \"ipv4-private\"\nfirewall = {{ inspect = [{{ sni = \"cyphonic.test\", reaction = \"{reaction}\" }}] }}"
+        );
+        let with = |name: &str| {
+            let text = two_nodes(OPTIMAL_30, [&format!("link = {LINK}\n{site}"), OPEN], &format!("{START}{ECHO}"));
+            let node = format!("\nsite = \"a\"\ntcp_name = \"{name}\"\n");
+            play(&scenario(&text.replacen("\nsite = \"a\"\n", &node, 1)), 1, Engine::Events)
+        };
+        let through = with("www.example");
+        assert_eq!(answered(&through), 1, "{reaction}");
+        let status = through.world.look(0, |host| host.machine().fallback()).unwrap();
+        assert!(status.blocked && status.trouble.is_none(), "{reaction}: {status:?}");
+        // Neither the services' own names get through, nor another one below the refused one.
+        assert_eq!(registered_at(&run(OPTIMAL_30, [&site, OPEN], ECHO), "alice"), None, "{reaction}");
+        assert_eq!(registered_at(&with("www.cyphonic.test"), "alice"), None, "{reaction}");
+    }
+}
+
+#[test]
 fn where_udp_works_no_tcp_connection_is_opened() {
     let run = run(OPTIMAL, [OPEN, OPEN], ECHO);
     assert_eq!((answered(&run), sent_by_alice(&run, 6).len()), (1, 0));

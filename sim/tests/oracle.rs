@@ -139,17 +139,19 @@ fn the_oracle_says_who_can_register_with_and_without_an_http_proxy() {
         "firewall = { egress = [\"tcp/3128\", \"tcp/443\"] }",
         "firewall = { inspect = [{ quic = true, reaction = \"drop\" }] }",
         "firewall = { inspect = [{ sni = \"nms.cyphonic.test\", reaction = \"reset\" }] }",
+        "firewall = { inspect = [{ sni = \"cyphonic.test\", reaction = \"drop\" }] }",
+        "firewall = { inspect = [{ sni = \"cyphonic.test\", reaction = \"reject\" }, { sni = \"example\", reaction = \"reset\" }] }",
     ];
     let ways =
         ["method = \"proposed\"\npolicy = \"optimal\"", "policy = \"paper\"", "method = \"conventional\"\nport = 443"];
     let mut seen = [0; 2];
     for (wall, way) in walls.iter().flat_map(|wall| ways.map(|way| (wall, way))) {
-        for proxy in ["", "proxy = true\n"] {
+        for keys in ["", "proxy = true\n", "tcp_name = \"www.example\"\n"] {
             let site = format!("kind = \"ipv4-private\"\n{wall}\n");
             let steps = "[[step]]\ndo = \"start\"\ngive_up_s = 12\n\
                          [[step]]\ndo = \"echo\"\nfrom = \"alice\"\nto = \"bob\"\n";
             let text = two_nodes(way, [&site, "kind = \"ipv4-global\""], steps);
-            let text = text.replacen("\nsite = \"a\"\n", &format!("\nsite = \"a\"\n{proxy}"), 1);
+            let text = text.replacen("\nsite = \"a\"\n", &format!("\nsite = \"a\"\n{keys}"), 1);
             let scenario = generate::scenario(&text);
             let expected = oracle::can_register(&scenario, End::start(&scenario, 0));
             assert_eq!(registers(&scenario), expected, "{text}");

@@ -261,7 +261,12 @@ fn nodes(
             return context.fail(&path, Problem::Nowhere);
         }
         let interfaces = interfaces(context, index, &places, sites, hosts)?;
-        resolved.push(Node { name, interfaces, proxy: node.proxy.unwrap_or(false) });
+        let tcp_name = |text: String| {
+            let parsed = text.parse().map_err(|_| Problem::BadServerName(text));
+            context.at(&format!("{path}.tcp_name"), parsed)
+        };
+        let tcp_name = node.tcp_name.map(tcp_name).transpose()?;
+        resolved.push(Node { name, interfaces, proxy: node.proxy.unwrap_or(false), tcp_name });
     }
     Ok(resolved)
 }

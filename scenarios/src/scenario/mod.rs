@@ -442,6 +442,8 @@ pub struct Node {
     pub interfaces: Vec<Interface>,
     /// Whether it reaches the services by TCP through the HTTP proxy ([`Services::proxy`]).
     pub proxy: bool,
+    /// The server name in its TCP connections to services, in place of the service's.
+    pub tcp_name: Option<Fqdn>,
 }
 
 /// A node's place in a site.

@@ -411,6 +411,8 @@ pub(crate) struct Node {
     pub(crate) interfaces: Option<Vec<String>>,
     /// It reaches the services by TCP through the HTTP proxy. Default false.
     pub(crate) proxy: Option<bool>,
+    /// The server name that a network sees in its TCP connections to services. Default: the service's.
+    pub(crate) tcp_name: Option<String>,
 }
 
 /// As [`cyphonic_core::message::Framing`], with serde.

@@ -146,6 +146,10 @@ fn names_have_to_be_names_and_their_own() {
         replaced(r#"name = "bob""#, r#"name = "bob.example""#),
         r#"x.toml:31:8: `node.bob.example.name`: "bob.example" is no name: use 1 to 63 of a-z, 0-9 and inner hyphens"#
     );
+    assert_eq!(
+        replaced(r#"name = "bob""#, "name = \"bob\"\ntcp_name = \"www example\""),
+        r#"x.toml:32:12: `node.bob.tcp_name`: "www example" is no server name: write one such as "www.example""#
+    );
 }
 
 #[test]

@@ -32,7 +32,7 @@
 use std::fmt;
 
 use cyphonic_scenarios::{
-    Dependence, Egress, Family, Firewall, Hairpin, Method, Nat, Policy, Pooling, PortChoice, Protocol, Reaction,
+    Dependence, Egress, Family, Firewall, Hairpin, Method, Nat, Node, Policy, Pooling, PortChoice, Protocol, Reaction,
     Scenario, Site, SiteV4, SiteV6, Trait,
 };
 
@@ -456,20 +456,21 @@ fn allows(rules: Option<&[Option<u16>]>, port: Option<u16>) -> bool {
 /// Whether a node at a site can log in and register, by UDP or by TCP.
 pub fn can_register(scenario: &Scenario, end: End) -> bool {
     let site = &scenario.sites[end.site];
-    has_signaling(scenario, site) || has_tcp(scenario, site, scenario.nodes[end.node].proxy)
+    has_signaling(scenario, site) || has_tcp(scenario, site, &scenario.nodes[end.node])
 }
 
 /// Whether a node at a site can reach every service by UDP that is proxied over TCP. Inspection sees TLS with a server
-/// name, and an application protocol other than that of QUIC. A node with an HTTP proxy opens TCP connections to the
+/// name, which is the service's unless the node has another one, and an application protocol other than that of QUIC. A node with an HTTP proxy opens TCP connections to the
 /// proxy only, and inspection sees the request to the proxy, which is no TLS.
-fn has_tcp(scenario: &Scenario, site: &Site, by_proxy: bool) -> bool {
+fn has_tcp(scenario: &Scenario, site: &Site, node: &Node) -> bool {
     let Some(firewall) = &site.firewall else { return has_fallback(scenario) };
     let rules = firewall.egress.as_ref().map(|rules| ports(rules, Protocol::Tcp));
-    if by_proxy {
+    if node.proxy {
         return has_fallback(scenario) && allows(rules.as_deref(), Some(PROXY_PORT));
     }
     let service = |name: &str| format!("{name}.{}", cyphonic_scenarios::ZONE);
-    let is_refused = |name| refuses(Some(firewall), &service(name), false);
+    let seen = |name| node.tcp_name.as_ref().map_or_else(|| service(name), ToString::to_string);
+    let is_refused = |name| refuses(Some(firewall), &seen(name), false);
     has_fallback(scenario)
         && allows(rules.as_deref(), Some(TCP_PORT))
         && !["as", "nms", "trs"].into_iter().any(is_refused)

@@ -275,8 +275,8 @@ impl<'a> Cast<'a> {
             quic: self.options(name),
             fallback: has_fallback(scenario).then(|| FallbackConfig {
                 port: Some(TCP_PORT),
+                outer: scenario.nodes.iter().find(|node| node.name == *name).and_then(|node| node.tcp_name.clone()),
                 proxy: self.proxy(name),
-                ..FallbackConfig::default()
             }),
             seed: self.seed_of(name),
         };

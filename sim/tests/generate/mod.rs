@@ -59,6 +59,7 @@ fn firewall() -> impl Strategy<Value = String> {
         1 => Just("egress = [\"udp\", \"tcp/443\"]".to_owned()),
         1 => reaction.prop_map(|reaction| format!("inspect = [{{ quic = true, reaction = \"{reaction}\" }}]")),
         1 => Just("inspect = [{ sni = \"bob.cyphonic.test\", reaction = \"drop\" }]".to_owned()),
+        1 => Just("inspect = [{ sni = \"cyphonic.test\", reaction = \"drop\" }]".to_owned()),
         1 => Just("inspect = [{ alpn = \"h3\", reaction = \"throttle\", rate_kbps = 500.0 }]".to_owned()),
     ];
     let refusal = select(&["drop", "reject", "reset"][..]);
@@ -126,7 +127,7 @@ const MEETING: &str = "[[step]]\ndo = \"start\"\ngive_up_s = 12\n\
 
 fn pairs(policy: impl Strategy<Value = &'static str>, steps: &'static str) -> impl Strategy<Value = String> {
     let method = select(&["conventional", "proposed"][..]);
-    let proxy = || prop_oneof![4 => Just(""), 1 => Just("proxy = true\n")];
+    let proxy = || prop_oneof![4 => Just(""), 1 => Just("proxy = true\n"), 1 => Just("tcp_name = \"www.example\"\n")];
     let all = (method, policy, nat(), site(), site(), 1..20u32, [proxy(), proxy()]);
     all.prop_map(move |(method, policy, carrier, a, b, delay, proxies)| {
         let top = format!(
