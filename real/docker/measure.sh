@@ -178,14 +178,17 @@ serve() {
         ssh-keygen -A >/dev/null && mkdir -p /run/sshd && /usr/sbin/sshd -o AuthorizedKeysFile=/tmp/user.pub -o StrictModes=no'
 }
 
+# ssh from a to b, without questions.
+SSH="ssh -i /etc/cyphonic/user -o BatchMode=yes -o LogLevel=ERROR -o StrictHostKeyChecking=no -o UserKnownHostsFile=/dev/null"
+
 # What people do: a web server, a shell, a large file; with names only.
 usual_programs() {
     local want got
     in_container b test -e /tmp/user || serve
     until_true 5 in_container a curl -s -o /dev/null "http://b.$ZONE/marker" || die "curl through the tunnel"
     want=$(in_container b hostname)
-    got=$(in_container a ssh -i /etc/cyphonic/user -o BatchMode=yes -o LogLevel=ERROR -o StrictHostKeyChecking=no \
-        -o UserKnownHostsFile=/dev/null "root@b.$ZONE" hostname) || die "ssh through the tunnel"
+    # shellcheck disable=SC2086 # It is several words.
+    got=$(in_container a $SSH "root@b.$ZONE" hostname) || die "ssh through the tunnel"
     [[ $got == "$want" ]] || die "ssh reached $got instead of $want"
 }
 
@@ -268,9 +271,14 @@ goes_by_tcp() { [[ $(in_container a cyphonic status) == *"UDP is blocked here; t
 
 goes_by_udp() { [[ $(in_container a cyphonic status) != *"by TCP 443"* ]]; }
 
-# The firewall stops HTTP/3 too, and lets it out again (ours; the paper knows no way by TCP).
+# The firewall stops HTTP/3 too, and lets it out again (ours; the paper knows no way by TCP). One TCP connection lasts
+# all the time.
 no_udp() {
-    local drop="type filter hook forward priority -1; }; add rule inet closed forward meta l4proto udp drop" received
+    local drop="type filter hook forward priority -1; }; add rule inet closed forward meta l4proto udp drop" received flow
+    in_container a bash -o pipefail -c "until [[ -e /tmp/closed ]]; do head -c 20000 /dev/urandom; sleep 0.1; done |
+        tee /tmp/sent | $SSH root@b.$ZONE 'cat >/tmp/got'" &
+    flow=$!
+    sleep 1
     in_container firewall nft "add table inet closed; add chain inet closed forward { $drop"
     in_container a ping -n -c 30 -i 0.5 "b.$ZONE" >/dev/null || die "no ping was answered while no UDP gets out"
     until_true 30 goes_by_tcp || die "a does not go by TCP: $(in_container a cyphonic status)"
@@ -281,7 +289,11 @@ no_udp() {
     in_container firewall nft delete table inet closed
     until_true 60 goes_by_udp || die "a does not come back to UDP: $(in_container a cyphonic status)"
     in_container a ping -n -c 3 -i 0.2 -W 12 "b.$ZONE" >/dev/null || die "no ping though UDP gets out again"
-    say "  UDP gets out again, and is used"
+    in_container a touch /tmp/closed
+    wait "$flow" || die "a TCP connection was lost when the firewall changed"
+    [[ $(in_container a sha256sum /tmp/sent | cut -d' ' -f1) == $(in_container b sha256sum /tmp/got | cut -d' ' -f1) ]] ||
+        die "other bytes came through the changes of the firewall"
+    say "  UDP gets out again, and is used; a TCP connection that lasted all the time lost nothing"
 }
 
 # Why the paper carries CYPHONIC in QUIC: a firewall that lets HTTP/3 out stops the conventional method, and not the
