@@ -28,7 +28,9 @@ impl std::error::Error for OtherCa {}
 /// refused as [`OtherCa`].
 #[derive(Debug)]
 pub(super) struct Named {
+    /// Judges the chain and the name.
     pub(super) verifier: Arc<dyn ServerCertVerifier>,
+    /// The name that the certificate must have.
     pub(super) name: ServerName<'static>,
 }
 

@@ -460,8 +460,9 @@ pub fn can_register(scenario: &Scenario, end: End) -> bool {
 }
 
 /// Whether a node at a site can reach every service by UDP that is proxied over TCP. Inspection sees TLS with a server
-/// name, which is the service's unless the node has another one, and an application protocol other than that of QUIC. A node with an HTTP proxy opens TCP connections to the
-/// proxy only, and inspection sees the request to the proxy, which is no TLS.
+/// name, which is the service's unless the node has another one, and an application protocol other than that of QUIC. A
+/// node with an HTTP proxy opens TCP connections to the proxy only, and inspection sees the request to the proxy, which
+/// is no TLS.
 fn has_tcp(scenario: &Scenario, site: &Site, node: &Node) -> bool {
     let Some(firewall) = &site.firewall else { return has_fallback(scenario) };
     let rules = firewall.egress.as_ref().map(|rules| ports(rules, Protocol::Tcp));
