@@ -101,16 +101,17 @@ impl Fallback {
     /// A TCP connection has ended, or could not be made.
     pub(super) fn failed(&mut self, now: Instant, remote: SocketAddr, trouble: Trouble, is_closed: bool) {
         let Some(service) = self.services.get_mut(&remote) else { return };
+        let is_lost = trouble == Trouble::Lost;
         let no_tcp = NoTcp {
             service: service.name.clone(),
             target: service.target,
             proxy: service.tcp.filter(|_| self.config.proxy.is_some()),
-            trouble: trouble.clone(),
+            trouble,
         };
         service.unanswered = Unanswered::default();
         service.recent.clear();
         // A connection that has carried datagrams may be opened again at once, by the next datagram.
-        if trouble != Trouble::Lost {
+        if !is_lost {
             service.pause = now + TCP_PAUSE;
         }
         if is_closed {
@@ -120,7 +121,7 @@ impl Fallback {
         } else {
             self.close(remote);
         }
-        if trouble == Trouble::Lost {
+        if is_lost {
             return;
         }
         let has_others = self.services.values().any(|service| service.conduit.as_ref().is_some_and(Conduit::is_open));
