@@ -131,6 +131,8 @@ mod planting {
         LapsedLoginKept,
         /// A node that renews its certificate tells nobody.
         RenewalUntold,
+        /// A connection of two nodes carries packets for as long as it works.
+        OldConnectionKept,
         /// IPv4 packets do not come out of tunnels.
         InnerIpv4Lost,
         /// A Packet Too Big names an MTU that is 8 bytes too large.

@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use cyphonic_core::timing::node::TUNNEL_LIFETIME;
 use cyphonic_scenarios::{
     Action, Dependence, Firewall, Hairpin, IcmpErrors, LinkAt, Method, Nat, NatAt, Refresh, Scenario, SiteV4, SiteV6,
 };
@@ -56,6 +57,9 @@ pub(super) fn check(scenario: &Scenario) -> Result<Limit, Vec<String>> {
     }
     for node in scenario.nodes.iter().filter(|node| node.interfaces.len() > 1) {
         found.push(format!("node {:?}: in several sites at once, which is not built", node.name.short()));
+    }
+    if scenario.tunnel_lifetime != TUNNEL_LIFETIME {
+        found.push("tunnel_lifetime_s: the daemons' connections have one lifetime, 3600 s".to_owned());
     }
     for (index, step) in scenario.steps.iter().enumerate() {
         if let Some(why) = check_step(scenario, &step.action) {

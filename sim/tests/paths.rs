@@ -18,9 +18,15 @@ const FAST: &str = "[services]\nas = { delay_ms = 10 }\nnms = { delay_ms = 10 }\
 
 /// One run. `nodes`: sites, carriers and nodes; `steps` follow the start.
 fn run(handover: &str, nodes: &str, steps: &str) -> Run {
+    run_with("", handover, nodes, steps)
+}
+
+/// The same, with more keys of the whole scenario.
+fn run_with(more: &str, handover: &str, nodes: &str, steps: &str) -> Run {
     let top = "title = \"t\"\nabout = \"a\"\nmeasure = \"outcome\"\npolicy = \"optimal\"\nduration_limit_s = 400\n";
-    let text =
-        format!("{top}handover = \"{handover}\"\n{FAST}{nodes}\n[[step]]\ndo = \"start\"\ngive_up_s = 60\n{steps}");
+    let text = format!(
+        "{top}{more}handover = \"{handover}\"\n{FAST}{nodes}\n[[step]]\ndo = \"start\"\ngive_up_s = 60\n{steps}"
+    );
     play(&scenario(&text), 1, Engine::Events)
 }
 
@@ -276,6 +282,38 @@ fn a_move_to_the_other_family_is_about_one_round_trip_and_needs_no_new_session()
                 *at >= Instant::from_millis(15_000) && host == who && opens
             });
             assert_eq!(sessions.count(), 0, "{who} needs no other session with the NMS\n{nodes}");
+        }
+    }
+}
+
+#[test]
+fn a_connection_that_grows_old_is_replaced_by_another_and_no_packet_is_lost() {
+    let hard = "[[site]]\nname = \"NAME\"\nkind = \"ipv4-private\"\nnat = { mapping = \"address-and-port-dependent\", filtering = \"address-and-port-dependent\", ports = \"random\" }\nlink = { delay_ms = 10 }\n";
+    let relayed = format!(
+        "{}{}{}{}",
+        hard.replace("NAME", "a"),
+        hard.replace("NAME", "b"),
+        node("alice", "site = \"a\""),
+        node("bob", "site = \"b\"")
+    );
+    let direct = pair("", "");
+    for (what, nodes) in [("direct", &direct), ("relayed", &relayed)] {
+        for (handover, framing, relay) in [
+            ("seamless", "compact", "blind"),
+            ("seamless", "stream", "blind"),
+            ("migrate", "compact", "blind"),
+            ("rebuild", "compact", "blind"),
+            ("rebuild", "compact", "terminating"),
+        ] {
+            let top = format!("framing = \"{framing}\"\nrelay_mode = \"{relay}\"\ntunnel_lifetime_s = 30\n");
+            let run = run_with(&top, handover, nodes, &echoes(5_000, 10_000, 10, 100));
+            let ups = |node: &str| {
+                run.events.iter().filter(|(_, at, event)| at == node && matches!(event, Event::TunnelUp(_))).count()
+            };
+            let (lost, longest) = lost(&run);
+            let case = format!("{what}, {handover}, {framing}, {relay}");
+            assert_eq!((lost, longest, tunnels_down(&run)), (0, 0, 0), "{case}");
+            assert!(ups("alice") >= 4 && ups("bob") >= 4, "{case}: {} and {} tunnels", ups("alice"), ups("bob"));
         }
     }
 }

@@ -1,6 +1,7 @@
 //! A node's configuration, and the commands that it takes later.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::time::Duration;
 
 use zeroize::Zeroizing;
 
@@ -38,6 +39,9 @@ pub struct NodeConfig {
     /// Which messages the node wants to wait for while a tunnel comes up. Two nodes use the lower of their two values.
     /// The conventional method always uses [`Signaling::Paper`].
     pub signaling: Signaling,
+    /// How long a connection to a peer carries packets before another one replaces it (proposed method,
+    /// `policy = "optimal"`). It has to be the same at all nodes.
+    pub tunnel_lifetime: Duration,
     /// The overlay's addresses and names.
     pub overlay: Overlay,
     /// Cryptography and clock.

@@ -139,6 +139,7 @@ impl Node {
         };
         let places = Places::new(&config);
         let reliable = carriage.is_reliable();
+        let lifetime = (config.method == Method::Proposed).then_some(config.tunnel_lifetime);
         let fallback = (config.method == Method::Proposed).then(|| Fallback::new(&config)).flatten();
         Ok(Self {
             services: config.services,
@@ -146,7 +147,7 @@ impl Node {
             signaling: if config.method == Method::Proposed { config.signaling } else { Signaling::Paper },
             cloud: Cloud::new(config.addresses, config.port, reliable, config.tls.clock.clone()),
             survey: Survey::new(&config.name, config.tls, reliable, fork(&mut rng)),
-            routes: Routes::new(config.name.clone(), config.overlay.clone(), reliable),
+            routes: Routes::new(config.name.clone(), config.overlay.clone(), reliable, lifetime),
             reports: Reports::new(reliable),
             inner: Inner::new(config.name, config.overlay),
             places,

@@ -221,6 +221,19 @@ timings! {
     /// QUIC has sent several probes in that time (RFC 9002 §6.2).
     DIRECT_SILENCE: Duration = Duration::from_secs(5);
 
+    /// A connection of two nodes carries packets for no longer than this, if the policy is `optimal` (proposed method).
+    /// Then another one is built, with keys of its own, and replaces it.
+    ///
+    /// Why: who steals the keys of a connection reads what it carried. OpenVPN makes new keys after the same time
+    /// (`reneg-sec`). A connection costs some 10 KB.
+    TUNNEL_LIFETIME: Duration = Duration::from_secs(3_600);
+
+    /// If the attempt to replace an old connection failed, or the connection had carried nothing, the next attempt
+    /// follows after this.
+    ///
+    /// Why: as [`LONGEST_IMPROVEMENT`]: the present tunnel carries packets meanwhile, and what failed may fail again.
+    RENEWAL_RETRY: Duration = Duration::from_secs(64);
+
     /// A replaced tunnel is kept until nothing has arrived on it for this long.
     ///
     /// Why: the peer changes over when it learns of the new tunnel. That takes [`DIAL_STEP_TIMEOUT`] at most.

@@ -81,6 +81,8 @@ timers! {
     DirectHeadStart => "relay asked for beside a direct attempt",
     /// A node whose tunnel is relayed tries for a direct one.
     Improvement => "next attempt at a direct path",
+    /// An old connection to a peer is replaced by another one.
+    Renewal => "old connection replaced",
     /// A node forgets a tunnel that was replaced.
     ReplacedTunnel => "replaced tunnel forgotten",
     /// A node forgets a Route Direction that it obeyed.

@@ -12,6 +12,7 @@ use std::time::Duration;
 use cyphonic_core::message::{Framing, RelayMode};
 use cyphonic_core::name::Fqdn;
 use cyphonic_core::rules::Rules;
+use cyphonic_core::timing::node::TUNNEL_LIFETIME;
 use ipnet::IpNet;
 
 use self::hosts::Hosts;
@@ -40,6 +41,8 @@ const MOST_RUN_S: u64 = 1_000_000;
 
 /// The least MTU of an IPv6 link (RFC 8200 §5), so that inner packets fit into one packet of most paths.
 const DEFAULT_TUN_MTU: u32 = 1280;
+/// A tunnel takes up to some seconds to come up where links are slow, seconds.
+const LEAST_LIFETIME_S: f64 = 10.0;
 /// Longer than any built-in experiment, seconds. A run that hangs ends there.
 const DEFAULT_DURATION_LIMIT_S: u64 = 300;
 
@@ -65,6 +68,8 @@ pub(crate) fn resolve(source: Source<'_>, tree: &Tree<'_>) -> Result<Scenario, S
     let tun_mtu = context.mtu("tun_mtu", file.tun_mtu.unwrap_or(DEFAULT_TUN_MTU), (LEAST_MTU_V6, "IPv6"))?;
     let duration_limit_s = file.duration_limit_s.unwrap_or(DEFAULT_DURATION_LIMIT_S);
     context.within("duration_limit_s", duration_limit_s as f64, 1.0, MOST_RUN_S as f64)?;
+    let tunnel_lifetime_s = file.tunnel_lifetime_s.unwrap_or(TUNNEL_LIFETIME.as_secs());
+    context.within("tunnel_lifetime_s", tunnel_lifetime_s as f64, LEAST_LIFETIME_S, MOST_RUN_S as f64)?;
     let seeds = file.seeds.map_or(1..=1, |seeds| seeds.first..=seeds.last);
     if seeds.is_empty() {
         let problem = Problem::SeedsReversed { first: *seeds.start(), last: *seeds.end() };
@@ -94,6 +99,7 @@ pub(crate) fn resolve(source: Source<'_>, tree: &Tree<'_>) -> Result<Scenario, S
         policy,
         handover,
         signaling,
+        tunnel_lifetime: Duration::from_secs(tunnel_lifetime_s),
         relay_mode,
         port: file.port.unwrap_or(match method {
             Method::Conventional => 4501,

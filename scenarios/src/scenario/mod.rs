@@ -50,6 +50,9 @@ pub struct Scenario {
     pub handover: Handover,
     /// What is waited for while a tunnel comes up; always "paper" in the conventional method.
     pub signaling: Signaling,
+    /// How long a connection of two nodes carries packets before another one replaces it; under the paper's policy, and
+    /// in the conventional method, it is never replaced.
+    pub tunnel_lifetime: Duration,
     /// How the TRS relays; always blind in the conventional method, where it has no end key.
     pub relay_mode: RelayMode,
     /// UDP port of the protocol, on every role.

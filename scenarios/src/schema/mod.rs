@@ -107,6 +107,9 @@ pub(crate) struct File {
     /// What is waited for while a tunnel comes up: "paper", "confirmed" or "fast". Default by `policy`: "fast" for
     /// "optimal", else "paper". The conventional method has "paper" only.
     pub(crate) signaling: Option<Signaling>,
+    /// After how long another connection replaces the one of two nodes (proposed method, `policy = "optimal"`),
+    /// seconds. Default 3600.
+    pub(crate) tunnel_lifetime_s: Option<u64>,
     /// "blind" (default) or "terminating" (proposed only).
     pub(crate) relay_mode: Option<RelayMode>,
     /// UDP port of the protocol. Default 4501 (conventional) or 443 (proposed).

@@ -19,7 +19,7 @@ macro_rules! tables {
 #[test]
 fn the_readme_names_every_key() {
     let tables = tables![
-        File 25,
+        File 26,
         Services 4,
         Link 16,
         Way 14,

@@ -267,6 +267,7 @@ impl<'a> Cast<'a> {
             framing: scenario.framing,
             handover: scenario.handover.into(),
             signaling: scenario.signaling.into(),
+            tunnel_lifetime: scenario.tunnel_lifetime,
             overlay: overlay(),
             tls: self.environment(name),
             roots: self.pki.roots(),

@@ -39,7 +39,7 @@ struct Caught {
 }
 
 /// The defects that a directed attack shows, and the test that is the attack.
-const DIRECTED: [(Defect, &str, fn()); 16] = [
+const DIRECTED: [(Defect, &str, fn()); 17] = [
     (
         Defect::PathsOutliveAccess,
         "revoked::the_paths_of_a_revoked_node_at_the_relay_end_even_if_both_nodes_ignore_it",
@@ -79,6 +79,11 @@ const DIRECTED: [(Defect, &str, fn()); 16] = [
         Defect::DialerUnchecked,
         "insiders::a_quic_peer_that_gives_another_name_than_its_certificates_gets_no_tunnel",
         insiders::a_quic_peer_that_gives_another_name_than_its_certificates_gets_no_tunnel,
+    ),
+    (
+        Defect::OldConnectionKept,
+        "lapses::the_keys_of_a_connection_are_replaced_after_its_lifetime",
+        lapses::the_keys_of_a_connection_are_replaced_after_its_lifetime,
     ),
     (
         Defect::RenewalUntold,

@@ -1,6 +1,7 @@
 //! A certificate comes to its end while its owner has sessions with everybody, or is renewed in time.
 
 use cyphonic_core::event::Event;
+use cyphonic_core::time::Instant;
 use cyphonic_scenarios::{Engine, Scenario};
 use cyphonic_sim::host::apps::EchoReport;
 use cyphonic_sim::net::TapMode;
@@ -91,6 +92,26 @@ pub(crate) fn a_certificate_that_is_renewed_in_time_costs_no_packet_and_no_tunne
         let run = play(&three(way, &steps));
         assert_eq!((answered(&run), lost_tunnels(&run)), (vec![3, 150], 0), "{way:?}");
     }
+}
+
+/// Who learns the keys of one connection can read the packets of its lifetime, and no others.
+pub(crate) fn the_keys_of_a_connection_are_replaced_after_its_lifetime() {
+    for (top, kind) in WAYS.into_iter().filter(|(top, _)| top.contains("optimal")) {
+        let top = format!("{top}\ntunnel_lifetime_s = 20");
+        let run = play(&three((&top, kind), &[echoes(5_000, "alice", "bob", 600)]));
+        let tunnels = run.events.iter().filter(|(_, node, event)| {
+            node == "bob" && matches!(event, Event::TunnelUp(up) if up.peer.as_str().starts_with("alice"))
+        });
+        let begun: Vec<u64> = tunnels.map(|(at, ..)| (*at - Instant::ZERO).as_secs()).collect();
+        let gaps: Vec<u64> = begun.windows(2).map(|pair| pair[1] - pair[0]).collect();
+        assert!(gaps.len() >= 2 && gaps.iter().all(|gap| *gap <= 21), "{kind}: tunnels came up in second {begun:?}");
+        assert_eq!((answered(&run), lost_tunnels(&run)), (vec![600], 0), "{kind}");
+    }
+}
+
+#[test]
+fn a_connection_is_replaced_in_time() {
+    the_keys_of_a_connection_are_replaced_after_its_lifetime();
 }
 
 #[test]

@@ -101,7 +101,7 @@ impl Proposed {
     /// The peer dials for a Route Direction that we took as more addresses of a tunnel that is up. So the peer has lost
     /// that tunnel. Its request waits for the Route Direction that `routes` asks for now.
     fn lost_by(&mut self, now: Instant, peer: &Fqdn, transaction: u32) {
-        let Some(standing) = self.standing(peer) else { return };
+        let Some(standing) = self.standing(now, peer) else { return };
         if self.tunnels[&standing].merged == Some(transaction) {
             self.fail(now, standing, Failure::ConnectionLost);
         }

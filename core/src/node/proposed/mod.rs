@@ -87,6 +87,8 @@ pub(super) struct Proposed {
     timers: Timers<TunnelId>,
     /// What this node wants to do when one of two nodes moves.
     handover: Handover,
+    /// How long a connection to a peer carries packets before another one replaces it.
+    tunnel_lifetime: Duration,
     /// The endpoint of all direct tunnels, if their packets travel on paths.
     shared: Option<Links>,
     /// Whether [`Carriage::finish`] has to drive the shared endpoint.
@@ -139,6 +141,7 @@ impl Proposed {
             .transpose()?;
         Ok(Self {
             handover: config.handover,
+            tunnel_lifetime: config.tunnel_lifetime,
             shared,
             shared_touched: false,
             pathed: BTreeMap::new(),

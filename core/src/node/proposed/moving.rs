@@ -13,6 +13,7 @@ use crate::name::{Fqdn, RelayCid};
 use crate::node::carriage::{CarriageOutput, Kept};
 use crate::node::part::TunnelId;
 use crate::node::places::Places;
+use crate::node::routes::is_old;
 use crate::paths::candidates::Way;
 use crate::paths::strategy::Handover;
 use crate::quic::LinkId;
@@ -21,10 +22,13 @@ use crate::timers::Timers;
 use crate::timing::node::MIGRATION_LIMIT;
 
 impl Proposed {
-    /// The tunnel to a peer that is up and whose paths may change.
-    pub(super) fn standing(&self, peer: &Fqdn) -> Option<TunnelId> {
+    /// The tunnel to a peer that is up and whose paths may change, unless it is so old that another one replaces it.
+    pub(super) fn standing(&self, now: Instant, peer: &Fqdn) -> Option<TunnelId> {
         let stands = |tunnel: &Tunnel| {
-            tunnel.name == *peer && tunnel.agreed == Handover::Seamless && matches!(tunnel.state, TunnelState::Up(_))
+            tunnel.name == *peer
+                && tunnel.agreed == Handover::Seamless
+                && matches!(tunnel.state, TunnelState::Up(_))
+                && !is_old(now, tunnel.since, self.tunnel_lifetime)
         };
         self.tunnels.iter().rev().find(|(_, tunnel)| stands(tunnel)).map(|(&id, _)| id)
     }
@@ -41,7 +45,7 @@ impl Proposed {
         if !matches!(direction.want, Some(Want::Direct(_))) || direction.relay.is_some() {
             return false;
         }
-        let Some(standing) = self.standing(&direction.peer) else { return false };
+        let Some(standing) = self.standing(now, &direction.peer) else { return false };
         let Some(end) = self.end_of(standing) else { return false };
         if let Some(tunnel) = self.tunnels.get_mut(&standing) {
             (tunnel.merged, tunnel.direct) = (Some(transaction), direction.pattern);

@@ -54,7 +54,7 @@ impl Proposed {
         tunnel.progress(now);
         let request = tunnel_request(&self.name, tunnel, Some(theirs));
         let (transaction, path, name) = (tunnel.transaction, tunnel.outbound.0, tunnel.name.clone());
-        let standing = self.standing(&name);
+        let standing = self.standing(now, &name);
         if let Some(tunnel) = self.tunnels.get_mut(&id) {
             tunnel.adds_to = standing;
         }
@@ -101,7 +101,7 @@ impl Proposed {
                     return self.dropped(DropReason::WrongIdentity);
                 }
                 let (path, since) = (tunnel.outbound.0, tunnel.since);
-                let standing = self.standing(&request.from);
+                let standing = self.standing(now, &request.from);
                 if let (Some(standing), Some(theirs), true) = (standing, request.relay_cid, header.flags.adds()) {
                     let answer = (header.transaction, Flags(Flags::ADDS));
                     self.send_flagged(now, leg, Party::Trs, answer, path, &Message::TunnelResponse);

@@ -44,6 +44,7 @@ use crate::timing::node::{ROUTE_TIMEOUT, UNREGISTERED_GRACE};
 pub(super) use self::held::HeldQuery;
 pub(super) use self::held::has_room;
 pub use self::held::{MAX_HELD_BYTES, MAX_HELD_PACKETS, MAX_HELD_QUERIES};
+pub(super) use self::peer::is_old;
 pub use self::table::MAX_PEERS;
 pub(super) use self::table::PeerId;
 
@@ -161,6 +162,8 @@ pub(super) struct Routes {
     /// Since when not, if it ever was.
     unregistered: Option<Instant>,
     own: Option<Virtual>,
+    /// How long a tunnel carries packets before another one replaces it; `None`: for as long as it is up.
+    lifetime: Option<Duration>,
     peers: Peers,
 }
 
@@ -235,8 +238,9 @@ impl Part for Routes {
 }
 
 impl Routes {
-    /// Without peers. `reliable`: messages to the NMS arrive without being sent again.
-    pub(super) fn new(name: Fqdn, overlay: Overlay, reliable: bool) -> Self {
+    /// Without peers. `reliable`: messages to the NMS arrive without being sent again. `lifetime`: how long a tunnel
+    /// carries packets before another one replaces it.
+    pub(super) fn new(name: Fqdn, overlay: Overlay, reliable: bool, lifetime: Option<Duration>) -> Self {
         Self {
             name,
             overlay,
@@ -245,6 +249,7 @@ impl Routes {
             slow: false,
             unregistered: None,
             own: None,
+            lifetime,
             peers: Peers::default(),
         }
     }

@@ -24,9 +24,12 @@ use crate::time::Instant;
 use crate::timers::Backoff;
 use crate::timing::node::{
     DIRECT_HEAD_START, DIRECT_SILENCE, FIRST_IMPROVEMENT, KNOWN_QUERY_PATIENCE, LONGEST_IMPROVEMENT, QUERY_PATIENCE,
-    REPLACED_LINGER, ROUTE_TIMEOUT,
+    RENEWAL_RETRY, REPLACED_LINGER, ROUTE_TIMEOUT,
 };
 use crate::timing::{Due, Timer, earliest};
+
+/// Attempts at a direct tunnel in place of an old direct one. Then the relay is asked for.
+const DIRECT_RENEWALS: u8 = 3;
 
 /// A peer.
 pub(super) struct Peer {
@@ -123,6 +126,8 @@ pub(super) struct Up {
     pub(super) replaced: Option<Replaced>,
     /// When a direct tunnel is tried next, if this one is relayed.
     pub(super) improve: Option<Improve>,
+    /// When another tunnel is built to replace this one, if it is this node that asks for it.
+    pub(super) renewal: Option<Box<Renewal>>,
     /// The kind of route that the tunnel's paths need, if the node could not ask for it yet.
     pub(super) wanted: Option<Want>,
     /// Whether the node has moved together with the tunnel: a direct path may exist now.
@@ -204,6 +209,33 @@ pub(super) struct Improve {
     pub(super) wait: Duration,
     /// Counts the attempts. The NMS uses it to give each possible dialer its turn.
     pub(super) attempt: u8,
+}
+
+/// When to replace a tunnel because of its age.
+pub(super) struct Renewal {
+    /// When it is asked for next.
+    pub(super) at: Instant,
+    /// What the peer's tunnels had carried when this one came up. A tunnel that carried nothing is not replaced.
+    carried: Traffic,
+    /// Counts the attempts.
+    tries: u8,
+}
+
+impl Renewal {
+    /// The route to ask for now, if the time has come. A tunnel that leads directly is replaced by a direct one. If
+    /// that fails some times, a relayed one does it, which may become direct in turn.
+    pub(super) fn due(&mut self, now: Instant, relayed: bool, carried: Traffic) -> Option<Want> {
+        if now < self.at {
+            return None;
+        }
+        self.at = now + RENEWAL_RETRY;
+        if carried == self.carried || defect!(OldConnectionKept) {
+            return None;
+        }
+        let tries = self.tries;
+        self.tries = tries.saturating_add(1);
+        Some(if relayed || tries >= DIRECT_RENEWALS { Want::Relayed } else { Want::Direct(tries) })
+    }
 }
 
 /// The effect of a tunnel that is ready.
@@ -419,8 +451,12 @@ impl Peer {
 
     /// A tunnel that was being built is ready. It carries packets from now on, unless it is relayed and a live direct
     /// one does. `None` if no such tunnel was being built.
-    pub(super) fn take_over(&mut self, now: Instant, tunnel: TunnelId) -> Option<TookOver> {
+    pub(super) fn take_over(&mut self, now: Instant, tunnel: TunnelId, lifetime: Option<Duration>) -> Option<TookOver> {
         let origin = self.end_attempt(tunnel)?;
+        let renews = origin.initiator && origin.want.is_some();
+        let carried = self.traffic;
+        let begin = |age| Box::new(Renewal { at: now + age, carried, tries: 0 });
+        let renewal = lifetime.filter(|_| renews).map(begin);
         self.ahead = None;
         self.origins_mut().for_each(|origin| origin.again = None);
         (self.search.relay_at, self.search.failures) = (None, 0);
@@ -432,12 +468,24 @@ impl Peer {
             let attempts = self.attempts_mut().map(std::mem::take).unwrap_or_default();
             let (since, improve) = (now, begin(FIRST_IMPROVEMENT, 0));
             let (replaced, unheard, wanted, pathless, moved) = (None, None, None, false, false);
-            let up =
-                Up { tunnel, origin, since, replaced, improve, wanted, moved, pathless, unheard, attempts, request };
-            self.state = PeerState::Up(up);
+            self.state = PeerState::Up(Up {
+                tunnel,
+                origin,
+                since,
+                replaced,
+                improve,
+                renewal,
+                wanted,
+                moved,
+                pathless,
+                unheard,
+                attempts,
+                request,
+            });
             return Some(TookOver { carries: true, displaced: None });
         };
-        let dead = up.is_dead_beside(&origin);
+        // Both ends compare with the same age, as for a dead tunnel.
+        let dead = up.is_dead_beside(&origin) || lifetime.is_some_and(|age| is_old(now, up.since, age));
         let displaced = |before: Option<Replaced>| before.map(|before| before.tunnel);
         if origin.relayed && !dead && !up.origin.relayed {
             let before = up.replaced.replace(Replaced { tunnel, origin, until });
@@ -452,7 +500,7 @@ impl Peer {
             Some(improve) => (improve.wait, improve.attempt),
             None => (FIRST_IMPROVEMENT, 0),
         };
-        up.improve = begin(wait, attempt);
+        (up.improve, up.renewal) = (begin(wait, attempt), renewal);
         let before = up.replaced.replace(Replaced { tunnel: up.tunnel, origin: up.origin, until });
         (up.tunnel, up.origin, up.since, up.unheard) = (tunnel, origin, now, None);
         Some(TookOver { carries: true, displaced: displaced(before) })
@@ -510,6 +558,7 @@ impl Peer {
             (Timer::DirectionRetry, again),
             (Timer::DirectHeadStart, self.search.relay_at),
             (Timer::Improvement, self.up().and_then(|up| up.improve.as_ref()).map(|improve| improve.at)),
+            (Timer::Renewal, self.up().and_then(|up| up.renewal.as_ref()).map(|renewal| renewal.at)),
             (Timer::ReplacedTunnel, self.up().and_then(|up| up.replaced.as_ref()).map(|replaced| replaced.until)),
         ];
         earliest(timers.map(|(timer, at)| at.map(|at| timer.at(at))))
@@ -537,6 +586,13 @@ impl Up {
     }
 }
 
+/// Whether a connection that began at `since` is old. Then a Route Direction is for another connection, and not for
+/// more paths of this one. Both ends have to come to the same result, and learn of a Route Direction a moment apart. So
+/// this begins an eighth of the lifetime before one of them asks for another connection.
+pub(in crate::node) fn is_old(now: Instant, since: Instant, lifetime: Duration) -> bool {
+    now >= since + lifetime / 8 * 7
+}
+
 fn into_request(state: PeerState) -> Option<PendingRequest> {
     if let PeerState::Requested(request) = state { Some(request) } else { None }
 }
@@ -558,7 +614,7 @@ mod tests {
         let mut peer = Peer::new(PeerRef::Virtual([198, 18, 0, 10].into()), Instant::ZERO);
         if kind != "nothing" {
             peer.begin_attempt(TunnelId(0), origin(kind, Want::Any, 99_000));
-            peer.take_over(Instant::from_millis(100_000), TunnelId(0)).unwrap();
+            peer.take_over(Instant::from_millis(100_000), TunnelId(0), None).unwrap();
         }
         peer
     }
@@ -595,7 +651,7 @@ mod tests {
             let mut peer = with_tunnel(before);
             peer.begin_attempt(TunnelId(1), origin(kind, want, 100_000 + later));
             let now = 101_000 + later;
-            let took_over = peer.take_over(Instant::from_millis(now), TunnelId(1)).unwrap();
+            let took_over = peer.take_over(Instant::from_millis(now), TunnelId(1), None).unwrap();
             assert_eq!(shown(&peer, now), expected, "{before}, {later} ms later {kind} for {want:?}");
             assert_eq!(took_over.carries, expected.starts_with('1'));
             assert_eq!(took_over.displaced, None);
@@ -608,7 +664,7 @@ mod tests {
         for tunnel in [1, 2] {
             peer.begin_attempt(TunnelId(tunnel), origin("direct", Want::Direct(0), 101_000));
         }
-        let mut take_over = |tunnel| peer.take_over(Instant::from_millis(102_000), TunnelId(tunnel));
+        let mut take_over = |tunnel| peer.take_over(Instant::from_millis(102_000), TunnelId(tunnel), None);
         assert_eq!(take_over(1).unwrap().displaced, None);
         assert_eq!(take_over(2).unwrap().displaced, Some(TunnelId(0)));
         assert!(take_over(2).is_none(), "it is up already");
@@ -623,7 +679,7 @@ mod tests {
         for setback in [1, 2] {
             peer = Peer { setbacks: setback - 1, ..with_tunnel("relayed") };
             peer.begin_attempt(TunnelId(1), origin("direct", Want::Direct(4), 101_000));
-            peer.take_over(at, TunnelId(1)).unwrap();
+            peer.take_over(at, TunnelId(1), None).unwrap();
             assert_eq!(peer.lose_tunnel(at), Left::Replaced);
             assert_eq!(shown(&peer, 103_000), "0 carries, direct attempt 4 in 0 ms");
             assert_eq!(peer.up().and_then(|up| up.improve).unwrap().wait, FIRST_IMPROVEMENT * u32::from(setback));

@@ -151,7 +151,7 @@ impl Routes {
         }
         let has_request = peer.request().is_some();
         let tries_directly = peer.tries_directly();
-        let slow = peer.slow;
+        let (slow, traffic) = (peer.slow, peer.traffic);
         let relay = take_due(&mut peer.search.relay_at, now);
         let (mut want, mut replaced) = (None, None);
         match &mut peer.state {
@@ -164,6 +164,9 @@ impl Routes {
                     improve.at = now + improve.wait.max(patient(REPLACED_LINGER, slow));
                     want = Some(Want::Direct(improve.attempt)).filter(|_| !tries_directly && !has_request);
                 }
+                let relayed = up.origin.relayed;
+                let renewed = up.renewal.as_mut().and_then(|renewal| renewal.due(now, relayed, traffic));
+                want = renewed.filter(|_| up.attempts.is_empty() && !has_request).or(want);
             }
         }
         if relay && want.is_none() && peer.up().is_none() && !has_request {

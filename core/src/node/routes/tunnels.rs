@@ -47,7 +47,7 @@ impl Routes {
         let Some(id) = self.peers.by_tunnel(tunnel) else { return };
         let Some(peer) = self.peers.find_mut(id) else { return };
         peer.agree(tunnel, up.handover);
-        let Some(took_over) = peer.take_over(turn.now, tunnel) else { return };
+        let Some(took_over) = peer.take_over(turn.now, tunnel, self.lifetime) else { return };
         let held = std::mem::take(&mut peer.held);
         let addresses = peer.addresses;
         if let Some(displaced) = took_over.displaced {
@@ -147,7 +147,10 @@ impl Routes {
     pub(super) fn not_improved(&mut self, turn: &mut Turn<'_, RouteOutput>, id: PeerId, reason: Failure) {
         let Some(peer) = self.peers.find_mut(id) else { return };
         peer.not_improved(turn.now);
-        turn.push(RouteOutput::Event(Event::StillRelayed { peer: peer.label(), reason }));
+        // The attempt may have been to replace an old direct tunnel.
+        if peer.up().is_some_and(|up| up.origin.relayed) {
+            turn.push(RouteOutput::Event(Event::StillRelayed { peer: peer.label(), reason }));
+        }
     }
 
     /// The node's network changed, or is better known. Failed attempts may work now.

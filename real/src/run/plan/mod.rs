@@ -13,6 +13,7 @@ use cyphonic_core::node::{self, FallbackConfig, NodeConfig, Services};
 use cyphonic_core::paths::strategy::Handover;
 use cyphonic_core::quic::{Congestion, PATHED_CID_LEN, QuicOptions};
 use cyphonic_core::signaling::Signaling;
+use cyphonic_core::timing::node::TUNNEL_LIFETIME;
 
 use super::dns::Resolver;
 use super::own::{Own, Renewal};
@@ -202,6 +203,7 @@ pub(super) fn plan(settings: NodeSettings) -> Result<Plan, Failure> {
             framing,
             handover,
             signaling: settings.signaling.map_or(Signaling::Fast, Signaling::from),
+            tunnel_lifetime: TUNNEL_LIFETIME,
             overlay,
             tls: environment(key_log),
             roots: trusted,

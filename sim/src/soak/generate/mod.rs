@@ -28,7 +28,7 @@ use super::model::demands;
 use super::sheet::{Sheet, table};
 
 /// The version of the generator. It grows when a seed gives another plan than before.
-pub const GENERATOR: u32 = 17;
+pub const GENERATOR: u32 = 18;
 /// The most sites, and the most nodes.
 pub const MOST: u64 = 12;
 /// Most plans that are drawn for a seed, until the model demands something of one.
@@ -177,6 +177,9 @@ impl Generator {
             // Derived from the seed and not drawn, so that later draws stay as they were.
             let handover = ["seamless", "seamless", "rebuild", "migrate"][(seed / 5 % 4) as usize];
             self.sheet.set("handover", handover);
+            if (seed / 13).is_multiple_of(4) {
+                self.sheet.set("tunnel_lifetime_s", [10, 15, 20, 40][(seed / 52 % 4) as usize]);
+            }
         }
         if method == "proposed" {
             let signaling = match policy {

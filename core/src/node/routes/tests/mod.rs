@@ -16,6 +16,7 @@ use crate::node::rows::{Numbers, Rows, check};
 use crate::paths::strategy::Handover;
 use crate::route::Pattern;
 use crate::signaling::Signaling;
+use crate::timing::node::TUNNEL_LIFETIME;
 
 struct Case {
     routes: Routes,
@@ -27,7 +28,7 @@ impl Case {
     /// proposed method.
     fn new(reliable: bool) -> Self {
         let overlay = Overlay::new("cyphonic.test".parse().unwrap());
-        Self { routes: Routes::new(fqdn("me"), overlay, reliable), numbers: Numbers::default() }
+        Self { routes: Routes::new(fqdn("me"), overlay, reliable, Some(TUNNEL_LIFETIME)), numbers: Numbers::default() }
     }
 
     fn request(&mut self, request: &PendingRequest) -> String {
