@@ -19,6 +19,18 @@ const OPEN: &str = "nft delete table inet fault";
 /// Waits until something listens on TCP port 5001.
 const LISTENS: &str = "for i in {1..50}; do ss -ltn | grep -q :5001 && exit; sleep 0.1; done; exit 1";
 
+/// Gets a page of b by its name with curl.
+fn curls(lab: &Lab) {
+    lab.sh("b", "mkdir -p www && head -c 1000000 /dev/urandom >www/page");
+    let mut server = lab.within("b", "python3");
+    server.args(["-m", "http.server", "8000", "--directory", "www"]).stdout(Stdio::null()).stderr(Stdio::null());
+    let mut server = server.spawn().unwrap();
+    let curl = "curl -sS --retry 5 --retry-connrefused --max-time 20 -o page http://b.cyphonic.test:8000/page";
+    lab.sh("a", &format!("{curl} && cmp page www/page"));
+    let _ = server.kill();
+    let _ = server.wait();
+}
+
 /// How many UDP packets the filter has kept from leaving.
 fn kept(lab: &Lab) -> u64 {
     let rules = lab.sh("a", "nft list chain inet fault out");
@@ -43,30 +55,32 @@ fn a_node_whose_network_drops_udp_goes_by_tcp_and_comes_back_without_a_lost_byte
     lab.sh("a", "ping -n -c 20 -i 0.1 b.cyphonic.test >/dev/null");
     assert!(kept(&lab) <= before + 1, "{before}, then {}", kept(&lab));
 
-    // A client of RFC 9298 that shares no code with ours uses the TRS as its proxy.
-    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/connect_udp.py");
-    let said = lab.sh(
-        "a",
-        &format!(
-            "python3 {script} 192.0.2.4 trs.cyphonic.test pki/a.cyphonic.test.pem pki/a.cyphonic.test.key pki/root.pem"
-        ),
-    );
-    let words = [
-        "own port: 101 connect-udp ?1",
-        "answer: capsule 0 context 0 version negotiation",
-        "foreign target: 403",
-        "foreign port: 403",
-        "no certificate: 404 text/html None",
-    ];
-    for line in words {
-        assert!(said.contains(line), "{line:?} in {said}");
+    // A client of RFC 9298 that shares no code with ours uses each service as its proxy.
+    let fixtures = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures");
+    lab.sh("a", &format!("python3 {fixtures}/quic_initial.py"));
+    for (host, service) in [(2, "as"), (3, "nms"), (4, "trs")] {
+        let name = format!("{service}.cyphonic.test");
+        let papers = "pki/a.cyphonic.test.pem pki/a.cyphonic.test.key pki/root.pem";
+        let said = lab.sh("a", &format!("python3 {fixtures}/connect_udp.py 192.0.2.{host} {name} {papers}"));
+        let words = [
+            "own port: 101 connect-udp ?1",
+            "Initial: capsule 0 context 0 ServerHello with cipher suite 1301",
+            "answer: capsule 0 context 0 version negotiation",
+            "foreign target: 403",
+            "foreign port: 403",
+            "no certificate: 404 text/html None",
+        ];
+        for line in words {
+            assert!(said.contains(line), "{service}: {line:?} in {said}");
+        }
     }
 
+    curls(&lab);
     // A transfer that lasts while UDP is opened and closed again.
     let receive = "timeout 120 socat -u TCP4-LISTEN:5001,reuseaddr OPEN:got,creat,trunc";
     let mut receiver = lab.within("b", "bash").args(["-c", receive]).spawn().unwrap();
     lab.sh("b", LISTENS);
-    let send = "{ head -c 20000000 /dev/urandom; while [[ ! -e enough ]]; do head -c 40000 /dev/urandom; sleep 0.1; done; } \
+    let send = "{ head -c 100000000 /dev/urandom; while [[ ! -e enough ]]; do head -c 40000 /dev/urandom; sleep 0.1; done; } \
                 | tee sent | timeout 120 socat -u - TCP4:b.cyphonic.test:5001";
     let mut sender = lab.within("a", "bash").args(["-o", "pipefail", "-c", send]).spawn().unwrap();
     lab.sh("a", OPEN);
@@ -95,8 +109,9 @@ fn through_an_http_proxy_and_what_is_wrong_with_one_is_named() {
         lab.within("trs", "tinyproxy").args(["-d", "-c", "tinyproxy.conf"]).stdout(Stdio::null()).spawn().unwrap();
     fs::write(lab.path("credentials"), "me:secret\n").unwrap();
     lab.sh("a", "chmod 600 credentials");
-    let options = ["--proxy", "http://192.0.2.4:3128"];
-    lab.start("a", &options);
+    let mut command = lab.daemon("a", &[]);
+    command.env("HTTPS_PROXY", "http://192.0.2.4:3128");
+    lab.run("a", command);
     let said = lab.until_status(
         "a",
         20,
@@ -104,9 +119,10 @@ fn through_an_http_proxy_and_what_is_wrong_with_one_is_named() {
     );
     assert!(!said.contains("secret"), "{said}");
     lab.kill("a");
-    lab.start("a", &[&options[..], &["--proxy-credentials", "credentials"]].concat());
+    lab.start("a", &["--proxy", "http://192.0.2.4:3128", "--proxy-credentials", "credentials"]);
     lab.until_status("a", 20, &["  registered", "by TCP 443, by the HTTP proxy"]);
     lab.until_reached("a", "b");
+    curls(&lab);
     let large = 100_000_000;
     let receive = "timeout 120 socat -u TCP4-LISTEN:5001,reuseaddr OPEN:got,creat,trunc";
     let mut receiver = lab.within("b", "bash").args(["-c", receive]).spawn().unwrap();
@@ -255,6 +271,21 @@ fn what_stands_between_a_node_and_its_services_is_named_with_a_remedy() {
     lab.start("b", &[]);
     let listens = "for i in {1..50}; do ss -ltn | grep -q :9012 && exit; sleep 0.1; done; exit 1";
     lab.sh("a", listens);
+    // What is wrong with a proxy's settings is said at once.
+    fs::write(lab.path("no-colon"), "sesame\n").unwrap();
+    fs::write(lab.path("open"), "me:sesame\n").unwrap();
+    lab.sh("a", "chmod 600 no-colon && chmod 644 open");
+    let proxy = ["--proxy", "http://127.0.0.1:9000", "--proxy-credentials"];
+    for (options, code, words) in [
+        (vec!["--proxy", "socks5://127.0.0.1:1080"], 3, "a proxy of `socks5://` is not supported"),
+        ([&proxy[..], &["nowhere"]].concat(), 4, "nowhere"),
+        ([&proxy[..], &["no-colon"]].concat(), 4, "no colon between user and password"),
+        ([&proxy[..], &["open"]].concat(), 4, "open"),
+    ] {
+        let (ended, said) = ends(lab.daemon("a", &options));
+        assert!(ended == code && said.contains(words) && said.contains("remedy"), "{options:?}: {ended}: {said}");
+        assert!(!said.contains("sesame"), "{said}");
+    }
     for case in CASES {
         redirect(&lab, case.redirect.unwrap_or(9011));
         lab.start("a", case.options);

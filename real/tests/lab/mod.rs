@@ -7,7 +7,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
-const TOOLS: [&str; 10] = ["ip", "nft", "socat", "tcpdump", "ping", "ss", "getent", "dig", "drill", "tinyproxy"];
+const TOOLS: [&str; 12] =
+    ["ip", "nft", "socat", "tcpdump", "ping", "ss", "getent", "dig", "drill", "tinyproxy", "curl", "python3"];
 const SCRIPT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/netns/lab.sh");
 const PROGRAM: &str = env!("CARGO_BIN_EXE_cyphonic");
 
