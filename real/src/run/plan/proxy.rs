@@ -32,17 +32,21 @@ pub(super) fn of(setting: Option<&str>, credentials: Option<&Path>) -> Result<Op
         Some(file) => Some(credentials_in(file)?),
         None => in_url,
     };
-    Ok(Some(ProxyConfig { addresses: resolve(key, &[place])?, credentials }))
+    let addresses = resolve(key, &[place]).map_err(|failure| {
+        let remedy = "check the name of the HTTP proxy and the system's DNS; `proxy = \"none\"` uses none";
+        Failure::new(failure.code, failure.to_string(), remedy)
+    })?;
+    Ok(Some(ProxyConfig { addresses, credentials }))
 }
 
 /// HOST:PORT of a URL, and USER:PASSWORD if they are in it.
 fn parse(url: &str, key: &str) -> Result<(String, Option<Zeroizing<String>>), Failure> {
     let bad = |what: &str| {
-        let remedy = "write http://HOST:PORT; user and password belong into `proxy-credentials`";
+        let remedy = "write http://HOST:PORT, or \"none\"; user and password belong into `proxy-credentials`";
         Failure::new(Code::Config, format!("`{key}`: {what}"), remedy)
     };
     let rest = match url.split_once("://") {
-        Some(("http", rest)) => rest,
+        Some((scheme, rest)) if scheme.eq_ignore_ascii_case("http") => rest,
         Some((scheme, _)) => return Err(bad(&format!("a proxy of `{scheme}://` is not supported"))),
         None => url,
     };
@@ -55,7 +59,22 @@ fn parse(url: &str, key: &str) -> Result<(String, Option<Zeroizing<String>>), Fa
         place if has_port => place.to_owned(),
         place => format!("{place}:{PORT}"),
     };
-    Ok((place, credentials.map(|text| text.to_owned().into())))
+    Ok((place, credentials.map(decoded)))
+}
+
+/// The text of a part of a URL: `%` and two digits stand for a byte (RFC 3986 §2.1). A `%` without them stands for
+/// itself, as people write passwords.
+fn decoded(part: &str) -> Zeroizing<String> {
+    let (bytes, digit) = (part.as_bytes(), |byte: &u8| char::from(*byte).to_digit(16));
+    let mut out = Zeroizing::new(Vec::with_capacity(bytes.len()));
+    let mut at = 0;
+    while let Some(&byte) = bytes.get(at) {
+        let digits = bytes.get(at + 1).zip(bytes.get(at + 2)).filter(|_| byte == b'%');
+        let escaped = digits.and_then(|(high, low)| u8::try_from(digit(high)? * 16 + digit(low)?).ok());
+        out.push(escaped.unwrap_or(byte));
+        at += if escaped.is_some() { 3 } else { 1 };
+    }
+    String::from_utf8_lossy(&out).into_owned().into()
 }
 
 fn credentials_in(file: &Path) -> Result<Zeroizing<String>, Failure> {
@@ -85,6 +104,8 @@ mod tests {
         );
         let (at, credentials) = parse("http://me:my@pass@192.0.2.8:3128", "proxy").unwrap();
         assert_eq!((at.as_str(), credentials.unwrap().as_str()), ("192.0.2.8:3128", "me:my@pass"));
+        let (_, credentials) = parse("HTTP://me%40corp:50%25%c3%a4%2:ü%zz@192.0.2.8:3128", "proxy").unwrap();
+        assert_eq!(credentials.unwrap().as_str(), "me@corp:50%ä%2:ü%zz");
     }
 
     #[test]
