@@ -70,7 +70,14 @@ impl Generator {
                 table([("inspect", vec![Value::Table(rule)].into())])
             }
             _ => {
-                let rule = table([("quic", true.into()), ("reaction", reaction.into())]);
+                // The services' names or QUIC itself. Derived from the seed and not drawn, so that later draws stay as
+                // they were.
+                let what = if (self.seed / 11).is_multiple_of(3) {
+                    ("sni", Value::from("cyphonic.test"))
+                } else {
+                    ("quic", true.into())
+                };
+                let rule = table([what, ("reaction", reaction.into())]);
                 table([("inspect", vec![Value::Table(rule)].into())])
             }
         };

@@ -28,7 +28,7 @@ use super::model::demands;
 use super::sheet::{Sheet, table};
 
 /// The version of the generator. It grows when a seed gives another plan than before.
-pub const GENERATOR: u32 = 18;
+pub const GENERATOR: u32 = 19;
 /// The most sites, and the most nodes.
 pub const MOST: u64 = 12;
 /// Most plans that are drawn for a seed, until the model demands something of one.
@@ -226,6 +226,9 @@ impl Generator {
             if self.has_proxy(index, &at) {
                 node.insert("proxy".to_owned(), true.into());
             }
+            if self.has_tcp_name(index) {
+                node.insert("tcp_name".to_owned(), "www.example".into());
+            }
             let other = format!("site{}", self.from(1, sites));
             if self.one_in(8) && other != at {
                 self.places.push(vec![at.clone(), other.clone()]);
@@ -244,6 +247,11 @@ impl Generator {
         let walls = self.first.iter().filter(|place| place.name == site).filter_map(|place| place.firewall.as_ref());
         let is_needed = walls.into_iter().any(|wall| wall.get("mode").and_then(Value::as_str) == Some(WEB_PROXY));
         if is_needed { !(self.seed + node).is_multiple_of(5) } else { (self.seed / 3 + node).is_multiple_of(8) }
+    }
+
+    /// Whether a node has a server name of its own for TCP. Derived, as above.
+    fn has_tcp_name(&self, node: u64) -> bool {
+        (self.seed / 7 + node).is_multiple_of(4)
     }
 
     fn place(&mut self, key: &'static str, name: &str, link: &Table, has_nat: bool, firewall: Option<Table>) {

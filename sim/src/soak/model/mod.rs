@@ -59,7 +59,7 @@
 //! | several nodes behind a NAT that overloads ports | everything | two nodes that use one service look the same |
 //! | a NAT that ends a mapping on any ICMP error | everything | a search for a better path may end the path in use |
 //! | three nodes, and a NAT that replies by the mapping of the request | everything | one attempt spoils the next |
-//! | inspection that looks for a node's name | everything | a conversation that was refused once stays refused |
+//! | inspection for a name, where UDP reaches the services | everything | what was refused once stays refused |
 //! | the paper's policy, IPv6 behind a firewall beside IPv4, after a fault | IPv6 | its address is never validated |
 
 mod links;

@@ -382,7 +382,9 @@ impl Moment {
                 // TCP may have to go through the proxy.
                 let proxy = self.now.services.proxy.as_ref().filter(|_| self.now.nodes[node].proxy);
                 let by_tcp = oracle::can_register(&self.now, here) && proxy.is_none_or(|proxy| is_good(&proxy.link));
-                (signals || by_tcp) && !is_fickle && !reads_names && self.is_online(place.site)
+                // A node that goes by TCP alone gives its own name, or asks the proxy, which is no TLS.
+                let is_seen = reads_names && signals;
+                (signals || by_tcp) && !is_fickle && !is_seen && self.is_online(place.site)
             })
     }
 
