@@ -31,6 +31,8 @@ const SERVICE_TIMEOUT: Duration = Duration::from_secs(20);
 const LOGIN_PORT: u16 = 443;
 /// The NMS's file of access rules.
 const RULES: &str = "rules.toml";
+/// How long the NMS may take to read its rules again: it looks at the file once a second, and at a SIGHUP.
+const RELOAD: Duration = Duration::from_secs(3);
 /// How long a daemon may take to say goodbye.
 const GOODBYE: Duration = Duration::from_secs(5);
 
@@ -65,9 +67,7 @@ impl<'a> Daemons<'a> {
             daemons.write(service, &format!("{service}.{ZONE}"), &text)?;
         }
         if scenario.rules.are_set() {
-            let path = lab.folder().join(RULES);
-            fs::write(&path, rules_text(&scenario.rules))
-                .map_err(|error| Failure::new(Code::Config, format!("{}: {error}", path.display()), "run as root"))?;
+            daemons.write_rules(&scenario.rules)?;
         }
         for node in 0..scenario.nodes.len() {
             daemons.write(node_host(scenario, node), scenario.nodes[node].name.as_str(), &daemons.node(node))?;
@@ -102,6 +102,35 @@ impl<'a> Daemons<'a> {
         let path = self.lab.folder().join(format!("{host}.toml"));
         fs::write(&path, credentials + overlay + text)
             .map_err(|error| Failure::new(Code::Config, format!("{}: {error}", path.display()), "run as root"))
+    }
+
+    /// Replaces the NMS's file of access rules in one step, so that the NMS never reads half of it.
+    fn write_rules(&self, rules: &Rules) -> Result<(), Failure> {
+        let path = self.lab.folder().join(RULES);
+        let new = path.with_extension("new");
+        fs::write(&new, rules_text(rules))
+            .and_then(|()| fs::rename(&new, &path))
+            .map_err(|error| Failure::new(Code::Config, format!("{}: {error}", path.display()), "run as root"))
+    }
+
+    /// Changes the access rules, and waits until the NMS says that it has read them.
+    pub(super) fn change_rules(&self, rules: &Rules) -> Result<(), Failure> {
+        let said = || {
+            let text = fs::read_to_string(self.lab.folder().join("nms.log")).unwrap_or_default();
+            text.matches("access rules were read again").count()
+        };
+        let before = said();
+        self.write_rules(rules)?;
+        self.signal("nms", Signal::HUP);
+        let end = Instant::now() + RELOAD;
+        while said() == before {
+            if Instant::now() >= end {
+                let what = format!("the NMS did not read its rules again: {}", self.last_lines("nms"));
+                return Err(Failure::new(Code::Other, what, "look at its log with --keep"));
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        Ok(())
     }
 
     /// The ports of both methods at NMS and TRS; the scenario has the one of its own method.

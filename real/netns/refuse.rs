@@ -155,8 +155,8 @@ fn check_step(scenario: &Scenario, action: &Action) -> Option<String> {
         Action::RenewRunning(_) => "running: nodes of namespaces do not follow their certificates' files",
         Action::Expire(_) => "expire: namespaces share the machine's civil clock",
         Action::Clock { .. } => "clock: namespaces share the machine's civil clock",
-        Action::Rules(_) => {
-            "rules: the NMS looks at its file once a second, in its own turn, and in the simulator it is told at once"
+        Action::Rules(_) if !scenario.rules.are_set() => {
+            "rules: the NMS reads a file again that it had at its start: begin with `[rules]`, perhaps with default = \"open\""
         }
         Action::DiskFull(_) => "disk_full, disk_free: not built, the database has no disk of its own",
         Action::Attach { .. } | Action::Detach { .. } => "attach, detach: a node in several sites at once is not built",
@@ -192,6 +192,7 @@ fn check_step(scenario: &Scenario, action: &Action) -> Option<String> {
         | Action::Restart(_)
         | Action::Renew(_)
         | Action::Pause { .. }
+        | Action::Rules(_)
         | Action::Stop(_) => return None,
     };
     Some(why.to_owned())

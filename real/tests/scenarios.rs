@@ -117,6 +117,29 @@ fn access_rules_are_kept_on_a_kernel_and_a_connection_that_they_forbid_fails_at_
     assert!(ends[1] - ends[0] < 3_000_000_000, "{ends:?}");
 }
 
+/// The lab that was built beside the driver: it plays the same scenario in the simulator, and compares the two.
+fn lab() -> Option<std::path::PathBuf> {
+    let lab = Path::new(env!("CARGO_BIN_EXE_cyphonic-netns")).with_file_name("cyphonic-lab");
+    lab.is_file().then_some(lab)
+}
+
+#[test]
+fn rules_change_while_a_tunnel_stands_and_the_simulator_agrees_on_every_message() {
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("netns/ruled.toml");
+    let Some(entries) = run("a change of rules", &file, &[]) else { return };
+    let answered = ["3 of 3", "0 of 3", "0 of 3", "3 of 3"].map(|answered| format!("{answered} echoes answered"));
+    assert_eq!(outcomes(&entries), answered);
+    let told = |entry: &&Entry| matches!(&entry.what, What::Signal(signal) if signal.what == "Access Ended");
+    assert_eq!(entries.iter().filter(told).count(), 2, "both ends of the tunnel: {entries:?}");
+    let Some(lab) = lab() else { return };
+    let log = tempfile::NamedTempFile::new().unwrap();
+    let lines: String = entries.iter().map(Entry::to_line).collect();
+    std::fs::write(log.path(), lines).unwrap();
+    let compared = Command::new(lab).arg("compare").arg(&file).arg("--real").arg(log.path()).output().unwrap();
+    let said = [compared.stdout, compared.stderr].concat();
+    assert!(compared.status.success(), "{}", String::from_utf8_lossy(&said));
+}
+
 #[test]
 fn a_nat_forgets_a_firewall_closes_and_opens_and_a_node_moves_while_the_run_goes_on() {
     let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("netns/changes.toml");

@@ -112,13 +112,14 @@ pub enum Quoted {
     NoError,
     /// The source and the destination of the quoted packet.
     Of(IpAddr, IpAddr),
-    /// The quoted packet has no addresses.
+    /// The quoted packet has no addresses, the headers before it cannot be read, or the message belongs to one link.
     Unreadable,
 }
 
 /// The packet that an ICMP error is about.
 pub fn quoted(packet: &[u8]) -> Quoted {
-    let Some(ip) = slice(packet) else { return Quoted::NoError };
+    // Where this reader stops, another stack may go on and find an error.
+    let Some(ip) = slice(packet) else { return Quoted::Unreadable };
     let inside = ip.payload();
     let is_later = match &ip {
         IpSlice::Ipv4(ip) => ip.header().fragments_offset().value() != 0,
@@ -131,6 +132,16 @@ pub fn quoted(packet: &[u8]) -> Quoted {
         (IpNumber::IPV6_ICMP, Some(kind)) => *kind < 128,
         _ => false,
     };
+    // Redirects, and what routers and neighbours on one link say to each other (RFC 792, RFC 1256, RFC 4861). No peer
+    // is on our link.
+    let is_of_link = match (inside.ip_number, inside.payload.first()) {
+        (IpNumber::ICMP, Some(kind)) => matches!(kind, 5 | 9 | 10),
+        (IpNumber::IPV6_ICMP, Some(kind)) => matches!(kind, 133..=137),
+        _ => false,
+    };
+    if is_of_link && !is_later {
+        return Quoted::Unreadable;
+    }
     if is_later || !is_error {
         return Quoted::NoError;
     }

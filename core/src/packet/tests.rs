@@ -393,3 +393,57 @@ fn only_a_syn_is_clamped() {
     assert!(!clamp_mss(&mut syn(false, &[], &[]), 1300), "no MSS stated");
     assert!(!clamp_mss(&mut syn(true, &mss, &[]), 60), "no room at all");
 }
+
+/// An ICMPv6 Packet Too Big about a packet from `own` to `other`, behind these IPv6 extension headers.
+fn behind(first: u8, extensions: &[u8], own: [u8; 16], other: [u8; 16]) -> Vec<u8> {
+    let about = v6_packet(own, other, IpNumber::UDP, &[0; 8]);
+    let error = [&[2, 0, 0, 0, 0, 0, 5, 0][..], &about].concat();
+    v6_packet([7; 16], own, IpNumber(first), &[extensions, &error].concat())
+}
+
+#[test]
+fn an_error_is_read_behind_extension_headers_and_refused_where_they_cannot_be_read() {
+    let (own, other) = ([1; 16], [2; 16]);
+    let addresses = [own, other].map(|address| Ipv6Addr::from(address).into());
+    // Hop-by-hop, destination options and routing headers, and a first fragment (RFC 8200 §4).
+    let readable: [(u8, &[u8]); 4] = [
+        (0, &[58, 0, 1, 4, 0, 0, 0, 0]),
+        (60, &[58, 0, 1, 4, 0, 0, 0, 0]),
+        (60, &[60, 0, 1, 4, 0, 0, 0, 0, 58, 0, 1, 4, 0, 0, 0, 0]),
+        (44, &[58, 0, 0, 1, 0, 0, 0, 9]),
+    ];
+    for (first, extensions) in readable {
+        let packet = behind(first, extensions, own, other);
+        assert_eq!(quoted(&packet), Quoted::Of(addresses[0], addresses[1]), "{first} {extensions:02x?}");
+    }
+    // A hop-by-hop header that is not the first, a header that is longer than the packet, and a first fragment that
+    // ends in the middle of a header: others may read on (RFC 7112).
+    let broken: [(u8, &[u8]); 2] =
+        [(60, &[0, 0, 1, 4, 0, 0, 0, 0, 58, 0, 1, 4, 0, 0, 0, 0]), (60, &[58, 255, 1, 4, 0, 0, 0, 0])];
+    for (first, extensions) in broken {
+        let packet = behind(first, extensions, own, other);
+        assert_eq!(quoted(&packet), Quoted::Unreadable, "{first} {extensions:02x?}");
+    }
+    let cut = v6_packet([7; 16], own, IpNumber(44), &[60, 0, 0, 1, 0, 0, 0, 9, 58, 3, 1, 4, 0, 0, 0, 0]);
+    assert_eq!(quoted(&cut), Quoted::Unreadable);
+    let later = v6_packet([7; 16], own, IpNumber(44), &[58, 0, 0, 8, 0, 0, 0, 9, 1, 2, 3, 4, 5, 6, 7, 8]);
+    assert_eq!(quoted(&later), Quoted::NoError);
+}
+
+#[test]
+fn what_routers_and_neighbours_say_is_for_one_link_only() {
+    let about = v4_packet([10, 0, 0, 1], [10, 0, 0, 2], IpNumber::UDP, true, &[0; 8]);
+    for kind in [5, 9, 10] {
+        let said = [&[kind, 1, 0, 0, 10, 0, 0, 9][..], &about].concat();
+        let packet = v4_packet([10, 0, 0, 2], [10, 0, 0, 1], IpNumber::ICMP, true, &said);
+        assert_eq!(quoted(&packet), Quoted::Unreadable, "{kind}");
+    }
+    for kind in 133..=137 {
+        let packet = v6_packet([2; 16], [1; 16], IpNumber::IPV6_ICMP, &[kind, 0, 0, 0, 0, 0, 0, 0]);
+        assert_eq!(quoted(&packet), Quoted::Unreadable, "{kind}");
+    }
+    for kind in [128, 129] {
+        let packet = v6_packet([2; 16], [1; 16], IpNumber::IPV6_ICMP, &[kind, 0, 0, 0, 0, 0, 0, 0]);
+        assert_eq!(quoted(&packet), Quoted::NoError, "{kind}");
+    }
+}

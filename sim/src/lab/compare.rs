@@ -281,7 +281,9 @@ fn lines(scenario: &Scenario, entries: &[Entry]) -> Vec<(String, String)> {
                     let action = scenario.steps.get(step).map(|step| &step.action);
                     !overlap && !matches!(action, Some(Action::Start { nodes, .. }) if nodes.len() > 1)
                 });
-                if let Some(step) = one_thing {
+                // A change of rules takes no time in the simulator: what a real NMS says of it counts to the next step.
+                let is_change = |step: &usize| matches!(scenario.steps[*step].action, Action::Rules(_));
+                if let Some(step) = one_thing.map(|step| step + usize::from(is_change(&step))) {
                     lines.push((format!("{} in step {step}", signal.from), signal.to_string()));
                 }
             }

@@ -59,6 +59,7 @@ use civil::Civil;
 use disk::Disk;
 
 pub use changes::PathWords;
+pub(crate) use roles::GRANT_TIME;
 use roles::{Auth, Nms, Trs};
 pub use roles::{password_device, service_key};
 

@@ -35,7 +35,7 @@ pub(super) const LOGIN_PORT: u16 = 443;
 /// The NMS's second port: that of STUN (RFC 8489 §18.6), whose work it does.
 pub(super) const PROBE_PORT: u16 = 3478;
 /// For how long the NMS grants the TRS: short, so that runs of a few minutes see how grants are renewed and end.
-const GRANT_TIME: Duration = Duration::from_secs(180);
+pub(crate) const GRANT_TIME: Duration = Duration::from_secs(180);
 
 /// The AS, behind its door.
 pub(super) type Auth = Served<auth::Auth>;

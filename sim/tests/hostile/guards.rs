@@ -39,31 +39,16 @@ struct Caught {
 }
 
 /// The defects that a directed attack shows, and the test that is the attack.
-const DIRECTED: [(Defect, &str, fn()); 17] = [
+const DIRECTED: [(Defect, &str, fn()); 14] = [
     (
         Defect::PathsOutliveAccess,
         "revoked::the_paths_of_a_revoked_node_at_the_relay_end_even_if_both_nodes_ignore_it",
         revoked::the_paths_of_a_revoked_node_at_the_relay_end_even_if_both_nodes_ignore_it,
     ),
     (
-        Defect::PathsOutliveGrant,
-        "grants::nothing_is_relayed_after_the_grant_though_both_nodes_go_on",
-        grants::nothing_is_relayed_after_the_grant_though_both_nodes_go_on,
-    ),
-    (
-        Defect::ForeignErrorsTaken,
-        "insiders::a_quic_peer_cannot_speak_in_the_name_of_another",
-        insiders::a_quic_peer_cannot_speak_in_the_name_of_another,
-    ),
-    (
         Defect::RequestsUnlimited,
         "rates::an_insider_that_asks_for_a_peer_without_end_is_answered_at_a_rate",
         rates::an_insider_that_asks_for_a_peer_without_end_is_answered_at_a_rate,
-    ),
-    (
-        Defect::UnprovedUnlimited,
-        "rates::forged_registrations_from_spoofed_addresses_cost_the_nms_little_and_keep_no_node_out",
-        rates::forged_registrations_from_spoofed_addresses_cost_the_nms_little_and_keep_no_node_out,
     ),
     (
         Defect::ChallengeOfAnybody,

@@ -2,6 +2,7 @@
 //!
 //! * **Damage.** An attacker changes a bit of a datagram that has not arrived yet. No application may receive a packet
 //!   (I1).
+//! * **Blame.** A peer reports ICMP errors about packets that went to others. No application may receive them (I1).
 //! * **Repetition.** An attacker replays datagrams that were on a wire. No packet may be delivered, and nothing else
 //!   may happen (I6).
 //! * **A stranger.** From another address, an attacker sends to the TRS what a node sent there. The TRS must not
@@ -19,6 +20,11 @@
 //! * **A false address.** An attacker with a node's certificate or common key names a victim's addresses as its own,
 //!   and
 //!   forges datagrams from them. No node may send there, and the NMS only within its budget (I13).
+//! * **Forged registrations.** An attacker sends thousands of them in the names of all nodes to an NMS that was
+//!   restarted, from spoofed addresses, the nodes' own among them. All nodes must register again (I7), and the NMS may
+//!   not look at all of them (I5). Conventional method.
+//! * **An outlived grant.** The NMS is out of reach for longer than a grant lasts. The TRS may forward nothing after
+//!   that (I3).
 //! * **An expulsion.** A node's certificate is revoked. Within five seconds its peers must have ended their tunnels to
 //!   it (I12).
 //! * **A dead end.** An application asks for a peer that does not exist, while the NMS is out of reach. The node must
@@ -33,6 +39,7 @@
 
 mod impostor;
 mod insider;
+mod outsider;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -129,8 +136,13 @@ pub(super) fn violations(
     assault.rebirth(seed, watch);
     // A node that cannot register would fail the following attacks as well.
     if assault.found.is_empty() {
+        assault.blame();
         assault.expel(seed);
         assault.forget(seed, watch, &arrived);
+        if depth.flood {
+            assault.forge(seed, watch, &arrived);
+        }
+        assault.outlive();
         assault.abandon();
         if depth.flood {
             assault.flood();
