@@ -286,6 +286,9 @@ fn what_stands_between_a_node_and_its_services_is_named_with_a_remedy() {
         assert!(ended == code && said.contains(words) && said.contains("remedy"), "{options:?}: {ended}: {said}");
         assert!(!said.contains("sesame"), "{said}");
     }
+    lab.start("a", &["--proxy", "http://nowhere.invalid:3128"]);
+    lab.until_status("a", 8, &["the node waits: `proxy`: nowhere.invalid:3128", "check the name of the HTTP proxy"]);
+    lab.kill("a");
     for case in CASES {
         redirect(&lab, case.redirect.unwrap_or(9011));
         lab.start("a", case.options);
