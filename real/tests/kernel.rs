@@ -409,7 +409,8 @@ fn the_nodes_dns_answers_as_the_rfcs_have_it_over_udp_and_tcp_and_no_name_of_the
     // next server, after the 1 s that its options say.
     ask_all(&lab);
     lab.kill("nms");
-    lab.until_status("a", 30, &["not registered"]);
+    let said = lab.until_status("a", 30, &["not registered"]);
+    assert!(!said.contains(", heard "), "a dead NMS is not heard: {said}");
     std::thread::sleep(Duration::from_secs(4));
     let answer = says(&lab, "a", "dig +time=2 +tries=1 b.cyphonic.test @198.18.0.1");
     assert!(answer.contains("status: NOERROR") && answer.contains("ANSWER: 0"), "{answer}");

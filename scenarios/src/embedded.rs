@@ -8,6 +8,7 @@ macro_rules! embedded {
 }
 
 embedded! {
+    "bad-links",
     "blocked",
     "blocked-rtt",
     "handover",

@@ -56,7 +56,13 @@ pub struct Outcome {
 /// [`Measure::Rtt`]: one echo.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Rtt {
-    /// The number of the echo, from 1.
+    /// The number of the step, from 0.
+    pub step: u32,
+    /// The node that sent it; its short name.
+    pub initiator: String,
+    /// The node that answered; its short name.
+    pub responder: String,
+    /// The number of the echo in its step, from 1.
     pub probe: u32,
     /// From request to reply, milliseconds; none if it was lost.
     #[serde(with = "millis")]
@@ -321,7 +327,7 @@ impl Row {
                 "tcp_ok",
                 "tcp_ms",
             ],
-            Measure::Rtt => &["probe", "rtt_ms"],
+            Measure::Rtt => &["step", "initiator", "responder", "probe", "rtt_ms"],
             Measure::Flow => &[
                 "step",
                 "initiator",

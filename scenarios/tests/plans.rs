@@ -176,7 +176,10 @@ fn the_first_key_of_a_sweep_changes_slowest_whatever_its_name() {
     assert_eq!(plan.columns, ["port", "a_kind", "engine"]);
     let expected = ["2 ipv6 events", "2 dual-stack events", "1 ipv6 events", "1 dual-stack events"];
     assert_eq!(values(&plan), expected);
-    assert_eq!(plan.header(), ["port", "a_kind", "engine", "seed", "probe", "rtt_ms"]);
+    assert_eq!(
+        plan.header(),
+        ["port", "a_kind", "engine", "seed", "step", "initiator", "responder", "probe", "rtt_ms"]
+    );
     assert_eq!(plan.cells[1].scenario.sites[0].kind, SiteKind::DualStack);
     assert_eq!(plan.cells[1].scenario.port, 2);
 }

@@ -58,15 +58,22 @@ fn outcomes_are_written_and_read_back() {
     assert!(outcomes().lines[1].has(&outcomes().columns, "a_kind", "ipv4-private"));
 }
 
+fn rtt(probe: u32, rtt_ms: Option<Millis>) -> Rtt {
+    Rtt { step: 2, initiator: "a".into(), responder: "b".into(), probe, rtt_ms }
+}
+
 #[test]
 fn numbers_have_fixed_decimals() {
     let rtts = vec![
-        Row::Rtt(Rtt { probe: 1, rtt_ms: Some(Millis::new(Duration::from_nanos(4_000_499))) }),
-        Row::Rtt(Rtt { probe: 2, rtt_ms: None }),
-        Row::Rtt(Rtt { probe: 3, rtt_ms: Some(Millis::new(Duration::from_nanos(999_500))) }),
+        Row::Rtt(rtt(1, Some(Millis::new(Duration::from_nanos(4_000_499))))),
+        Row::Rtt(rtt(2, None)),
+        Row::Rtt(rtt(3, Some(Millis::new(Duration::from_nanos(999_500))))),
     ];
     let rtts = table(Measure::Rtt, &[], rtts);
-    assert_eq!(text(&rtts), "seed,probe,rtt_ms\n7,1,4.000\n7,2,\n7,3,1.000\n");
+    assert_eq!(
+        text(&rtts),
+        "seed,step,initiator,responder,probe,rtt_ms\n7,2,a,b,1,4.000\n7,2,a,b,2,\n7,2,a,b,3,1.000\n"
+    );
     assert_eq!(parse(&text(&rtts), Measure::Rtt).unwrap(), rtts);
 
     let setup = Setup {
@@ -121,7 +128,7 @@ fn traffic_has_a_row_for_each_host() {
 
 #[test]
 fn labels_with_commas_quotes_and_lines_come_back() {
-    let mut strange = table(Measure::Rtt, &["a"], vec![Row::Rtt(Rtt { probe: 1, rtt_ms: None })]);
+    let mut strange = table(Measure::Rtt, &["a"], vec![Row::Rtt(rtt(1, None))]);
     strange.lines[0].labels[0] = "x,\"y\"\nz".into();
     assert_eq!(parse(&text(&strange), Measure::Rtt).unwrap(), strange);
 }
@@ -129,7 +136,7 @@ fn labels_with_commas_quotes_and_lines_come_back() {
 #[test]
 fn a_table_without_rows_is_a_header() {
     let empty = table(Measure::Rtt, &["a"], vec![]);
-    assert_eq!(text(&empty), "a,seed,probe,rtt_ms\n");
+    assert_eq!(text(&empty), "a,seed,step,initiator,responder,probe,rtt_ms\n");
     assert_eq!(parse(&text(&empty), Measure::Rtt).unwrap(), empty);
 }
 
@@ -137,7 +144,7 @@ fn a_table_without_rows_is_a_header() {
 #[should_panic(expected = "a row of another measure")]
 fn a_row_of_another_measure_is_a_bug() {
     let plan = Plan::expand(&Document::embedded("table1").unwrap(), &[]).unwrap();
-    Table::new(&plan).push(&plan.cells[0].labels, 1, Row::Rtt(Rtt { probe: 1, rtt_ms: None }));
+    Table::new(&plan).push(&plan.cells[0].labels, 1, Row::Rtt(rtt(1, None)));
 }
 
 #[test]
@@ -232,7 +239,7 @@ proptest! {
     /// Durations come back as they were written.
     #[test]
     fn millis_come_back(micros in 0..u64::MAX / 1000) {
-        let rtts = table(Measure::Rtt, &[], vec![Row::Rtt(Rtt { probe: 1, rtt_ms: Some(Millis { micros }) })]);
+        let rtts = table(Measure::Rtt, &[], vec![Row::Rtt(rtt(1, Some(Millis { micros })))]);
         prop_assert_eq!(parse(&text(&rtts), Measure::Rtt).unwrap(), rtts);
     }
 }

@@ -16,17 +16,28 @@ const LIVES: u32 = 4;
 const LOSS_PACKETS: u64 = 20;
 
 /// The smoothed round trip of a path (RFC 6298 §2).
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug)]
 pub struct Rtt {
     smoothed: Option<(Duration, Duration)>,
     /// What it is taken for before the first measurement, if not for `INITIAL_RTT`.
     assumed: Option<Duration>,
+    /// What follows from both. Each packet asks for it, and few change it.
+    patience: Duration,
+}
+
+impl Default for Rtt {
+    fn default() -> Self {
+        let mut rtt = Self { smoothed: None, assumed: None, patience: Duration::ZERO };
+        rtt.settle();
+        rtt
+    }
 }
 
 impl Rtt {
     /// Before the first measurement the round trip is taken for this, because another path to the peer took as long.
     pub fn assume(&mut self, rtt: Duration) {
         self.assumed = Some(rtt);
+        self.settle();
     }
 
     fn initial(&self) -> Duration {
@@ -39,6 +50,12 @@ impl Rtt {
             None => (rtt, rtt / 2),
             Some((smoothed, variance)) => ((smoothed * 7 + rtt) / 8, (variance * 3 + smoothed.abs_diff(rtt)) / 4),
         });
+        self.settle();
+    }
+
+    fn settle(&mut self) {
+        let (smoothed, variance) = self.smoothed.unwrap_or((self.initial(), self.initial() / 2));
+        self.patience = ((smoothed + 4 * variance + ANSWER_DELAY) * 3 / 2).max(PATH_PATIENCE);
     }
 
     /// The smoothed round trip, or [`INITIAL_RTT`] before the first measurement.
@@ -54,8 +71,7 @@ impl Rtt {
     /// How long an answer may take before the path is in doubt: one and a half of QUIC's probe timeouts (RFC 9002
     /// §6.2.1). So QUIC repeats a lost packet before the path is blamed.
     pub fn patience(&self) -> Duration {
-        let (smoothed, variance) = self.smoothed.unwrap_or((self.initial(), self.initial() / 2));
-        ((smoothed + 4 * variance + ANSWER_DELAY) * 3 / 2).max(PATH_PATIENCE)
+        self.patience
     }
 
     /// How long an answer may take before the path counts as dead.

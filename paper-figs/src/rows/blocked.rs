@@ -43,5 +43,5 @@ pub struct BlockedEcho {
 
 impl Row for BlockedEcho {
     const COLUMNS: &'static [&'static str] = &["a_mode", "link_delay_ms", "a_loss", "rtt_ms"];
-    const POOLED: &'static [&'static str] = &["alice_proxy", "seed", "probe"];
+    const POOLED: &'static [&'static str] = &["alice_proxy", "seed", "step", "initiator", "responder", "probe"];
 }

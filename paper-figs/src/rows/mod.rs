@@ -425,7 +425,7 @@ pub struct Rtt {
 
 impl Row for Rtt {
     const COLUMNS: &'static [&'static str] = &["framing", "rtt_ms"];
-    const POOLED: &'static [&'static str] = &["seed", "probe"];
+    const POOLED: &'static [&'static str] = &["seed", "step", "initiator", "responder", "probe"];
 }
 
 /// A row of `sim/handover.csv`: a transfer, with or without a move.

@@ -235,7 +235,7 @@ fn a_file_that_is_not_there_is_named() {
     assert_eq!(missing, "no/such.toml: cannot read the file: No such file or directory (os error 2); check the path");
     assert_eq!(
         Document::embedded("tabel1").unwrap_err().to_string(),
-        "tabel1: no scenario of that name is built in; there are \"blocked\", \"blocked-rtt\", \"handover\", \"idle\", \"mobility\", \"paced\", \"paced-tcp\", \
+        "tabel1: no scenario of that name is built in; there are \"bad-links\", \"blocked\", \"blocked-rtt\", \"handover\", \"idle\", \"mobility\", \"paced\", \"paced-tcp\", \
          \"relay\", \"setup\", \"setup-loss\", \"table1\", \"table3\", \"table4\", \"throughput\""
     );
 }

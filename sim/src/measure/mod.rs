@@ -20,7 +20,7 @@ use crate::capture::composition::compose;
 use crate::dissect::Secrets;
 use crate::dissect::quic::Opener;
 use crate::host::Host;
-use crate::host::apps::{AppReport, FlowReport, ProbeOutcome};
+use crate::host::apps::{AppReport, EchoReport, FlowReport, ProbeOutcome};
 use crate::net::{Storm, TapMode};
 use crate::run::{Run, StepOutcome};
 use crate::world::Watch;
@@ -84,7 +84,7 @@ pub fn rows(scenario: &Scenario, run: &Run, watch: &Watch) -> Result<Vec<Row>, M
     }
     match scenario.measure {
         Measure::Outcome => Ok(outcomes(scenario, run).into_iter().map(Row::Outcome).collect()),
-        Measure::Rtt => Ok(rtts(run).into_iter().map(Row::Rtt).collect()),
+        Measure::Rtt => Ok(rtts(scenario, run).into_iter().map(Row::Rtt).collect()),
         Measure::Flow => Ok(flows(scenario, run).into_iter().map(Row::Flow).collect()),
         Measure::Composition => composition(scenario, run, watch),
         Measure::Setup => setup::rows(scenario, run),
@@ -149,16 +149,25 @@ fn outcome(scenario: &Scenario, run: &Run, pair: Pair) -> Outcome {
     }
 }
 
-fn rtts(run: &Run) -> Vec<Rtt> {
-    let probes = run.reports().filter_map(|(_, report)| report.echo()).flat_map(|echo| &echo.probes);
-    let row = |(index, outcome): (usize, ProbeOutcome)| {
-        let rtt_ms = match outcome {
-            ProbeOutcome::Answered { rtt_ns } => Some(Millis::new(std::time::Duration::from_nanos(rtt_ns))),
-            _ => None,
+fn rtts(scenario: &Scenario, run: &Run) -> Vec<Rtt> {
+    let steps = run.steps.iter().enumerate();
+    let echoes = steps.filter_map(|(step, done)| match &done.outcome {
+        StepOutcome::App(pair, report) => Some((step as u32, *pair, report.echo()?)),
+        _ => None,
+    });
+    let rows = |(step, pair, echo): (u32, Pair, &EchoReport)| {
+        let short = |node: usize| scenario.nodes[node].name.short().to_owned();
+        let row = |(index, outcome): (usize, ProbeOutcome)| {
+            let rtt_ms = match outcome {
+                ProbeOutcome::Answered { rtt_ns } => Some(Millis::new(std::time::Duration::from_nanos(rtt_ns))),
+                _ => None,
+            };
+            let (initiator, responder) = (short(pair.from), short(pair.to));
+            Rtt { step, initiator, responder, probe: index as u32 + 1, rtt_ms }
         };
-        Rtt { probe: index as u32 + 1, rtt_ms }
+        echo.probes.iter().map(|probe| probe.outcome).enumerate().map(row).collect::<Vec<_>>()
     };
-    probes.map(|probe| probe.outcome).enumerate().map(row).collect()
+    echoes.flat_map(rows).collect()
 }
 
 fn flows(scenario: &Scenario, run: &Run) -> Vec<Flow> {

@@ -518,7 +518,7 @@ impl Carriage for Proposed {
 
     fn nms_heard(&self) -> Option<(SocketAddr, Instant)> {
         let link = self.nms?;
-        Some((self.links.remote(link)?, self.links.heard_at(link)?))
+        Some((self.links.remote(link)?, self.links.was_heard(link)?))
     }
 
     fn nms_rtt(&self) -> Option<Duration> {
