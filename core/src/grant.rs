@@ -7,7 +7,8 @@
 //! * A grant names the responder's leg by an identifier from the leg's TLS session. So the grant ends with that leg,
 //!   and does not survive a restart of the TRS.
 //! * Its time begins when the TRS sees its serial number for the first time. A number that is not greater than the last
-//!   one of the same two nodes and leg has no effect.
+//!   one of the same two nodes and leg has no effect. Serial numbers follow the NMS's time. So the time of a later
+//!   grant begins no later after the pair's first one than it was made, and collecting grants is of no use.
 //!
 //! The initiator asks for the next grant in time (*Grant Request*). The NMS refuses it if the two nodes may not talk
 //! any more. When the time of the last grant is over, the TRS unbinds the legs.

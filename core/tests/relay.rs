@@ -83,8 +83,9 @@ impl Relay {
         relay
     }
 
-    /// Alice shows the TRS a grant for bob's leg.
-    fn grant(&mut self, serial: u64, seconds: u16) {
+    /// Alice shows the TRS a grant for bob's leg. The NMS makes one each three seconds.
+    fn grant(&mut self, number: u64, seconds: u16) {
+        let serial = number * 3_000_000_000;
         let leg = self.legs[1].links.relay_cid(self.legs[1].link).unwrap();
         let grant = Grants::new(&Key128([0; 16])).grant(name("alice"), name("bob"), leg, serial, seconds);
         let Leg { links, link, .. } = &mut self.legs[0];

@@ -18,6 +18,7 @@ use rand_chacha::rand_core::RngCore;
 
 use super::registry::Session;
 use super::{MAX_NODES, Nms};
+use crate::event::DropReason;
 use crate::key::Key128;
 use crate::message::{AccessEnded, AccessRules, AtEnd, ErrorCode, Message, PeerRestarted};
 use crate::name::{Fqdn, NodeId};
@@ -255,6 +256,9 @@ impl Nms {
 
     /// A node that registered anew names the peers of its tunnels.
     pub(super) fn on_peer_report(&mut self, now: Instant, node: NodeId, transaction: u32, peers: &[Fqdn]) {
+        if !self.rates.may_report(now, node) {
+            return self.dropped(DropReason::Busy);
+        }
         self.send(now, node, transaction, 0, &Message::KeepAliveAck);
         for name in peers {
             let peer = NodeId::of(name);

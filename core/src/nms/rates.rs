@@ -1,8 +1,9 @@
 //! How much work the NMS does for one node, and for datagrams whose sender proved nothing.
 //!
-//! **Requests of a node.** Each registered name has a rate of Registration Requests and one of Direction Requests. A
-//! registration costs a write to the database, and a Direction Request costs messages to other parts. What exceeds the
-//! rate is dropped, and the node sends it again.
+//! **Requests of a node.** Each registered name has a rate of Registration Requests, one of Direction Requests and
+//! Grant Requests, and one of Peer Reports. A registration costs a write to the database, a Direction Request costs
+//! messages to other parts, and a Peer Report costs look-ups. What exceeds the rate is dropped, and the node sends it
+//! again.
 //!
 //! **Datagrams on the conventional port.** A datagram in the name of a node that is not registered costs a look into
 //! the database and a key derivation before it can be refused. Anybody can send such datagrams, from any source
@@ -84,6 +85,7 @@ pub(super) enum Standing {
 pub(super) struct Rates {
     registrations: Rate<NodeId>,
     requests: Rate<NodeId>,
+    reports: Rate<NodeId>,
     /// Work for datagrams that prove nothing, by standing.
     unproved: Rate<Standing>,
     /// The same by source.
@@ -98,6 +100,7 @@ impl Default for Rates {
         Self {
             registrations: Rate::new(REGISTRATION_EVERY, REGISTRATIONS_SAVED),
             requests: Rate::new(REQUEST_EVERY, REQUESTS_SAVED),
+            reports: Rate::new(REQUEST_EVERY, REQUESTS_SAVED),
             unproved: Rate::new(UNPROVED_EVERY, UNPROVED_SAVED),
             by_source: Rate::new(UNPROVED_FROM_ONE_EVERY, UNPROVED_SAVED),
             good: Timers::default(),
@@ -115,6 +118,11 @@ impl Rates {
     /// Whether a node may ask for a route now.
     pub(super) fn may_ask(&mut self, now: Instant, node: NodeId) -> bool {
         self.requests.take(now, node) || defect!(RequestsUnlimited)
+    }
+
+    /// Whether a node may name peers now (Peer Report). Each of up to sixteen names is looked up in the database.
+    pub(super) fn may_report(&mut self, now: Instant, node: NodeId) -> bool {
+        self.reports.take(now, node) || defect!(RequestsUnlimited)
     }
 
     /// Whether work may be done for a datagram of this transaction that proves nothing yet.
@@ -157,6 +165,7 @@ impl Rates {
     /// The largest of the tables.
     pub(super) fn count(&self) -> usize {
         let nodes = self.registrations.full.count().max(self.requests.full.count());
+        let nodes = nodes.max(self.reports.full.count());
         nodes.max(self.by_source.full.count()).max(self.good.count()).max(self.there.count())
     }
 }

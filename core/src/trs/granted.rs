@@ -32,6 +32,8 @@ pub(super) type Pair = (LinkId, NodeId);
 struct One {
     /// It stays when the time is over, so that no grant counts twice.
     serial: u64,
+    /// The serial number of the pair's first grant, and when the TRS saw it.
+    first: (u64, Instant),
     holds: bool,
 }
 
@@ -48,7 +50,12 @@ impl Granted {
         Self { grants, legs: BTreeMap::new(), ends: Timers::default() }
     }
 
-    /// Takes a grant for a leg. False if the NMS did not make it, or if it is not newer than the last one.
+    /// Takes a grant for a leg. False if the NMS did not make it, if it is not newer than the last one, or if its time
+    /// is over.
+    ///
+    /// Serial numbers grow by one in each nanosecond of the NMS's life. So the TRS knows how long after the pair's
+    /// first grant this one was made, and its time begins no later than that. Otherwise a node could collect grants,
+    /// and use them one after another when it gets no more.
     pub(super) fn take(&mut self, now: Instant, leg: LinkId, grant: &RelayGrant) -> bool {
         let (known, from) = (self.legs.get(&leg), NodeId::of(&grant.from));
         let last = known.and_then(|known| known.get(&from)).map(|one| one.serial);
@@ -56,9 +63,14 @@ impl Granted {
         if last.is_some_and(|last| last >= grant.serial) || !room || !self.grants.is_good(grant) {
             return false;
         }
-        let one = One { serial: grant.serial, holds: true };
-        self.legs.entry(leg).or_default().insert(from, one);
-        self.ends.set((leg, from), Some(now + Duration::from_secs(grant.seconds.into())));
+        let first = known.and_then(|known| known.get(&from)).map_or((grant.serial, now), |one| one.first);
+        let made = first.1 + Duration::from_nanos(grant.serial.saturating_sub(first.0));
+        let ends = now.min(made) + Duration::from_secs(grant.seconds.into());
+        if ends <= now {
+            return false;
+        }
+        self.legs.entry(leg).or_default().insert(from, One { serial: grant.serial, first, holds: true });
+        self.ends.set((leg, from), Some(ends));
         true
     }
 
@@ -137,6 +149,28 @@ impl Used {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn grants_that_were_collected_do_not_last_longer_than_the_last_one_of_them() {
+        let key = crate::key::Key128([3; 16]);
+        let mut granted = Granted::new(Grants::new(&key));
+        let (nms, leg, cid) = (Grants::new(&key), LinkId::default(), crate::name::RelayCid([1; 8]));
+        let [a, b] = ["a.test", "b.test"].map(|name| name.parse::<Fqdn>().unwrap());
+        let at = |seconds: u64| Instant::ZERO + Duration::from_secs(seconds);
+        let second = |seconds: u64| 1_800_000_000_000_000_000 + seconds * 1_000_000_000;
+        let made = |seconds: u64| nms.grant(a.clone(), b.clone(), cid, second(seconds), 600);
+        assert!(granted.take(at(1_000), leg, &made(0)));
+        // An honest node: the next grant begins when it comes.
+        assert!(granted.take(at(1_300), leg, &made(300)));
+        assert_eq!(granted.next(), Some(at(1_900)));
+        // One that was collected at that time, and is shown late.
+        assert!(granted.take(at(1_800), leg, &made(310)));
+        assert_eq!(granted.next(), Some(at(1_910)));
+        assert!(!granted.take(at(1_950), leg, &made(320)), "it has ended before it came");
+        // A clock of the NMS that was set forward gives nothing.
+        assert!(granted.take(at(1_960), leg, &made(90_000)));
+        assert_eq!(granted.next(), Some(at(2_560)));
+    }
 
     #[test]
     fn a_node_has_its_rate_a_short_burst_and_its_bytes_an_hour() {

@@ -7,8 +7,11 @@ use cyphonic_core::conventional::session::Session;
 use cyphonic_core::event::DropReason;
 use cyphonic_core::header::{Flags, Header, Kind};
 use cyphonic_core::key::Key128;
-use cyphonic_core::message::{Answer, DirectionRequest, Message, Padding, PeerRef, Probe, RegistrationRequest, Want};
-use cyphonic_core::name::NodeId;
+use cyphonic_core::message::{
+    Answer, AtEnd, DirectionRequest, GrantRequest, Message, Padding, PeerRef, PeerReport, Probe, RegistrationRequest,
+    Want,
+};
+use cyphonic_core::name::{NodeId, RelayCid};
 use cyphonic_core::node::NodeCommand;
 use cyphonic_core::store::Device;
 use cyphonic_core::timing::common::EPOCH_SLACK;
@@ -46,6 +49,15 @@ pub(crate) fn an_insider_that_asks_for_a_peer_without_end_is_answered_at_a_rate(
     let answered = u64::from(TOO_MANY) - refused;
     let burst = u64::try_from(REQUESTS_SAVED.as_nanos() / REQUEST_EVERY.as_nanos()).unwrap();
     assert!((burst..burst + 150).contains(&answered), "{answered} were answered");
+    // What the NMS has to look up has a rate, whatever the message is.
+    let report = Message::PeerReport(PeerReport { peers: vec![fqdn("bob"); 16] });
+    let renew = Message::GrantRequest(GrantRequest { peer: fqdn("bob"), leg: AtEnd(Some(RelayCid([1; 8]))) });
+    for (what, message, least) in [("reports", report, burst), ("grants", renew, 0)] {
+        let before = arena.drops(Role::Nms, DropReason::Busy);
+        mallory.repeat(&mut arena, nms, me, &message, TOO_MANY);
+        let answered = u64::from(TOO_MANY) - (arena.drops(Role::Nms, DropReason::Busy) - before);
+        assert!((least..burst + 500).contains(&answered), "{answered} {what} were answered");
+    }
     arena.assert_works();
 }
 

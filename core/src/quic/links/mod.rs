@@ -60,6 +60,7 @@ pub const MOST_UNREAD: u32 = 64;
 
 /// Names a link of one [`Links`]; never used twice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[cfg_attr(test, derive(Default))]
 pub struct LinkId(u64);
 
 impl LinkId {
