@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use cyphonic_core::timing::node::TUNNEL_LIFETIME;
 use cyphonic_scenarios::{
-    Action, Dependence, Firewall, Hairpin, IcmpErrors, LinkAt, Method, Nat, NatAt, Refresh, Scenario, SiteV4, SiteV6,
+    Action, Cipher, Dependence, Firewall, Hairpin, IcmpErrors, LinkAt, Method, Nat, NatAt, Refresh, Scenario, SiteV4,
+    SiteV6,
 };
 
 use super::layout::{behind, maps_as_netfilter};
@@ -22,6 +23,9 @@ pub(super) fn check(scenario: &Scenario) -> Result<Limit, Vec<String>> {
     let mut found = Vec::new();
     let duration_limit = Limit { after: scenario.duration_limit, why: "duration_limit_s is over".to_owned() };
     let mut limits = vec![duration_limit];
+    if scenario.cipher != Cipher::AesCtr {
+        found.push("cipher: no daemon has another one than \"aes-ctr\"".to_owned());
+    }
     for (index, site) in scenario.sites.iter().enumerate() {
         let at = |what: &str| format!("site {:?}: {what}", site.name);
         let nodes = behind(scenario, |place| place == index);

@@ -11,6 +11,7 @@ embedded! {
     "bad-links",
     "blocked",
     "blocked-rtt",
+    "cipher",
     "handover",
     "idle",
     "mobility",

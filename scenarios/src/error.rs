@@ -231,6 +231,8 @@ pub enum Problem {
     TerminatingConventional,
     #[error("the conventional method has no congestion control: use \"none\", or a framing of the proposed method")]
     CongestionConventional,
+    #[error("the proposed method has the cipher of QUIC: leave the key out, or use method = \"conventional\"")]
+    CipherProposed,
     #[error("port 0 is no port: leave the key out for the default")]
     PortZero,
 

@@ -280,12 +280,16 @@ pub enum Field {
     IpPayload,
     /// The conventional method's HMAC.
     Hmac,
+    /// The initialization vector of AES-CBC.
+    Iv,
+    /// The padding of AES-CBC.
+    Padding,
     /// The whole packet on the wire.
     Total,
 }
 
 impl Field {
-    /// Every field, in the order of rows.
+    /// The fields that every framing's rows have, in their order.
     pub const ALL: [Self; 10] = [
         Self::RealIpHeader,
         Self::UdpHeader,
@@ -298,6 +302,8 @@ impl Field {
         Self::Hmac,
         Self::Total,
     ];
+    /// The fields that only AES-CBC has.
+    pub const OF_CBC: [Self; 2] = [Self::Iv, Self::Padding];
 }
 
 /// A phase of set-up.

@@ -131,6 +131,14 @@ words! {
         None "none",
     }
 
+    /// How the conventional method seals what it sends in a tunnel.
+    Cipher {
+        /// AES-128 in counter mode and HMAC-SHA-256, truncated: what the paper's Table 3 has room for.
+        AesCtr "aes-ctr",
+        /// AES-128-CBC with an IV and padding, and HMAC-MD5: what later public code of the method used.
+        AesCbcMd5 "aes-cbc-md5",
+    }
+
     /// The kinds of addresses of a site.
     SiteKind {
         /// IPv6 only.
@@ -303,6 +311,15 @@ impl From<cyphonic_core::quic::Congestion> for Congestion {
         match congestion {
             cyphonic_core::quic::Congestion::NewReno => Self::NewReno,
             cyphonic_core::quic::Congestion::Open => Self::None,
+        }
+    }
+}
+
+impl From<Cipher> for cyphonic_core::conventional::cipher::Cipher {
+    fn from(cipher: Cipher) -> Self {
+        match cipher {
+            Cipher::AesCtr => Self::Ctr,
+            Cipher::AesCbcMd5 => Self::CbcMd5,
         }
     }
 }

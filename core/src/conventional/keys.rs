@@ -6,11 +6,13 @@
 
 use std::fmt;
 
-use aes::Aes128Enc;
 use aes::cipher::KeyInit;
+use aes::{Aes128Dec, Aes128Enc};
 use ring::{hkdf, hmac};
 use zeroize::Zeroizing;
 
+use super::cipher::Cipher;
+use super::md5::HmacMd5;
 use crate::header::Flags;
 use crate::key::Key128;
 
@@ -69,19 +71,30 @@ impl fmt::Debug for Sealing {
 /// One direction's keys.
 #[derive(Clone)]
 pub(super) struct DirectionKeys {
-    /// AES-128, which encrypts bodies in counter mode.
+    /// AES-128, which encrypts bodies.
     pub(super) cipher: Aes128Enc,
-    /// HMAC-SHA256 over header and ciphertext.
-    pub(super) mac: hmac::Key,
+    /// The same key for decryption, where the mode is CBC and not counter mode.
+    pub(super) cbc: Option<Aes128Dec>,
+    mac: Mac,
+}
+
+/// The key of the HMAC over header and ciphertext.
+#[derive(Clone)]
+enum Mac {
+    Sha256(hmac::Key),
+    Md5(HmacMd5),
 }
 
 impl Sealing {
     /// Derives the keys of both directions.
     pub fn new(key: &Key128) -> Self {
-        Self {
-            from_initiator: DirectionKeys::derive(key, &[b"seal from initiator"]),
-            from_responder: DirectionKeys::derive(key, &[b"seal from responder"]),
-        }
+        Self::of_tunnel(key, Cipher::Ctr)
+    }
+
+    /// As [`Self::new`], for what is sent under the end key of a tunnel.
+    pub fn of_tunnel(key: &Key128, cipher: Cipher) -> Self {
+        let of = |purpose: &[u8]| DirectionKeys::derive_for(key, &[purpose], cipher);
+        Self { from_initiator: of(b"seal from initiator"), from_responder: of(b"seal from responder") }
     }
 
     /// The keys of both directions for one registration under a common key. Its epoch is never used again, so sequence
@@ -106,6 +119,10 @@ impl DirectionKeys {
     /// An AES-128 and an HMAC key from `key`, different for every `purpose`. The joined parts of a purpose must be
     /// unambiguous.
     pub(super) fn derive(key: &Key128, purpose: &[&[u8]]) -> Self {
+        Self::derive_for(key, purpose, Cipher::Ctr)
+    }
+
+    fn derive_for(key: &Key128, purpose: &[&[u8]], mode: Cipher) -> Self {
         let mut bytes = Zeroizing::new([0; 48]);
         hkdf::Salt::new(hkdf::HKDF_SHA256, SALT)
             .extract(&key.0)
@@ -113,16 +130,20 @@ impl DirectionKeys {
             .and_then(|okm| okm.fill(&mut *bytes))
             .expect("48 bytes are fewer than HKDF's limit of 255 hashes");
         let (cipher, mac) = bytes.split_at(16);
-        Self {
-            cipher: Aes128Enc::new_from_slice(cipher).expect("16 bytes are an AES-128 key"),
-            mac: hmac::Key::new(hmac::HMAC_SHA256, mac),
-        }
+        let is_key = "16 bytes are an AES-128 key";
+        let (cbc, mac) = match mode {
+            Cipher::Ctr => (None, Mac::Sha256(hmac::Key::new(hmac::HMAC_SHA256, mac))),
+            Cipher::CbcMd5 => (Some(Aes128Dec::new_from_slice(cipher).expect(is_key)), Mac::Md5(HmacMd5::new(mac))),
+        };
+        Self { cipher: Aes128Enc::new_from_slice(cipher).expect(is_key), cbc, mac }
     }
 
-    /// HMAC-SHA-256 over `message`, truncated to 16 bytes (RFC 2104 §5).
+    /// The HMAC over `message`: HMAC-SHA-256 is truncated to 16 bytes (RFC 2104 §5), HMAC-MD5 has as many.
     pub(super) fn tag(&self, message: &[u8]) -> [u8; 16] {
-        let tag = hmac::sign(&self.mac, message);
-        *tag.as_ref().first_chunk().expect("SHA-256 gives 32 bytes")
+        match &self.mac {
+            Mac::Sha256(key) => *hmac::sign(key, message).as_ref().first_chunk().expect("SHA-256 gives 32 bytes"),
+            Mac::Md5(key) => key.tag(message),
+        }
     }
 }
 

@@ -11,8 +11,10 @@
 //! Login Request and Response travel in a [TLS session](crate::tls::channel). Everything after them goes through
 //! [`seal`].
 
+pub mod cipher;
 mod key_log;
 pub mod keys;
+mod md5;
 pub mod replay;
 pub mod seal;
 pub mod session;

@@ -6,6 +6,8 @@
 //! └────────── authenticated ───────────────┘
 //! ```
 //!
+//! A tunnel may have another [`Cipher`](super::cipher::Cipher), which this page does not describe.
+//!
 //! The HMAC covers header and ciphertext and is verified, in constant time, before anything is decrypted.
 //!
 //! # Size
@@ -50,6 +52,7 @@ use aes::cipher::{InnerIvInit, StreamCipherCore};
 use ctr::{CtrCore, flavors::Ctr32BE};
 use subtle::ConstantTimeEq;
 
+use super::cipher;
 use super::keys::{Direction, Sealing};
 use crate::event::DropReason;
 use crate::header::{HEADER_LEN, Header, Kind, TAG_LEN, options_len};
@@ -83,14 +86,18 @@ pub fn seal_into(sealing: &Sealing, header: Header, plaintext: &[u8], out: &mut 
 /// # Panics
 /// If the plaintext is longer than [`MAX_PLAINTEXT`].
 pub fn seal_any(sealing: &Sealing, header: Header<u8>, plaintext: &[u8], out: &mut Vec<u8>) {
-    assert!(plaintext.len() <= MAX_PLAINTEXT, "a plaintext of {} bytes cannot be sealed", plaintext.len());
-    let header = Header { length: plaintext.len() as u16, ..header };
     let keys = sealing.direction(Direction::of(header.flags));
+    let more = if keys.cbc.is_some() { cipher::BLOCK + cipher::padding(plaintext.len()) } else { 0 };
+    let len = plaintext.len() + more;
+    assert!(len <= MAX_PLAINTEXT, "a plaintext of {} bytes cannot be sealed", plaintext.len());
+    let header = Header { length: len as u16, ..header };
     let start = out.len();
-    out.reserve(plaintext.len() + OVERHEAD);
+    out.reserve(len + OVERHEAD);
     out.extend_from_slice(&header.encode());
     out.extend_from_slice(plaintext);
-    if !(header.kind == Kind::Capsule as u8 && defect!(CapsulesInTheClear)) {
+    if keys.cbc.is_some() {
+        cipher::encrypt(&keys.cipher, first_block(&header), out, start + HEADER_LEN);
+    } else if !(header.kind == Kind::Capsule as u8 && defect!(CapsulesInTheClear)) {
         apply_keystream(&keys.cipher, first_block(&header), &mut out[start + HEADER_LEN..]);
     }
     let tag = keys.tag(&out[start..]);
@@ -105,7 +112,8 @@ pub fn seal_any(sealing: &Sealing, header: Header<u8>, plaintext: &[u8], out: &m
 ///
 /// # Errors
 /// In this order: [`DropReason::BadHeader`], [`DropReason::UnknownVersion`], [`DropReason::BadLength`] (header and
-/// datagram disagree), [`DropReason::BadHmac`]. The datagram is then unchanged.
+/// datagram disagree), [`DropReason::BadHmac`]. The datagram is then unchanged. In CBC also [`DropReason::BadBody`], if
+/// the padding is wrong.
 pub fn open_any(
     sealing: &Sealing,
     versions: Versions,
@@ -124,6 +132,11 @@ pub fn open_any(
     let (message, tag) = datagram.split_at_mut(end);
     if !bool::from(keys.tag(message).ct_eq(tag)) && !defect!(HmacUnchecked) {
         return Err(DropReason::BadHmac);
+    }
+    if let Some(cbc) = &keys.cbc {
+        let plaintext = cipher::decrypt(cbc, &mut message[HEADER_LEN..]).ok_or(DropReason::BadBody)?;
+        let begin = HEADER_LEN + cipher::BLOCK;
+        return Ok((header, begin..begin + plaintext));
     }
     if !(header.kind == Kind::Capsule as u8 && defect!(CapsulesInTheClear)) {
         apply_keystream(&keys.cipher, first_block(&header), &mut message[HEADER_LEN..]);
@@ -238,6 +251,34 @@ mod tests {
         assert_eq!(udp_payload, 1452);
         assert_eq!(40 + 8 + udp_payload, 1500);
         assert_eq!(OVERHEAD, 32 + 16);
+    }
+
+    /// 1,500 bytes have room for 1,335 bytes of inner payload: 86 blocks, without a byte of padding and an IPv6 header.
+    #[test]
+    fn with_cbc_and_md5_an_iv_and_padding_take_their_room() {
+        let sealing = Sealing::of_tunnel(&Key128(*b"a 128-bit secret"), cipher::Cipher::CbcMd5);
+        for (inner, udp_payload) in [(40 + 1335, 32 + 16 + 1376 + 16), (40 + 1336, 32 + 16 + 1392 + 16)] {
+            let plaintext = vec![7; inner];
+            let mut datagram = seal(&sealing, header(), &plaintext);
+            assert_eq!(datagram.len(), udp_payload);
+            let sealed = datagram.clone();
+            let (opened, range) = open_from(&sealing, Direction::FromInitiator, &mut datagram).unwrap();
+            assert_eq!((usize::from(opened.length), &datagram[range]), (inner, &plaintext[..]));
+            for at in [0, HEADER_LEN, HEADER_LEN + 16, sealed.len() - 17, sealed.len() - 1] {
+                let mut damaged = sealed.clone();
+                damaged[at] ^= 1;
+                assert!(open_from(&sealing, Direction::FromInitiator, &mut damaged).is_err(), "byte {at}");
+            }
+            assert_eq!(
+                open(&super::tests::sealing(), &mut sealed.clone()),
+                Err(DropReason::BadHmac),
+                "no other cipher"
+            );
+        }
+        let mut again = header();
+        again.sequence += 1;
+        let [first, second] = [header(), again].map(|header| seal(&sealing, header, b"the same text"));
+        assert_ne!(first[HEADER_LEN..HEADER_LEN + 32], second[HEADER_LEN..HEADER_LEN + 32], "another IV");
     }
 
     #[test]

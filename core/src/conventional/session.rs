@@ -2,6 +2,7 @@
 
 use std::ops::Range;
 
+use super::cipher::Cipher;
 use super::keys::{Direction, Sealing};
 use super::replay::{ReplayWindow, Sequence};
 use super::seal::{OVERHEAD, is_from, open_any, open_from_in, seal, seal_into};
@@ -27,6 +28,11 @@ impl Session {
     /// A fresh session; `ours` is the direction in which we send.
     pub fn new(key: &Key128, ours: Direction) -> Self {
         Self::with(Sealing::new(key), ours)
+    }
+
+    /// A fresh session under the end key of a tunnel.
+    pub fn of_tunnel(end_key: &Key128, ours: Direction, cipher: Cipher) -> Self {
+        Self::with(Sealing::of_tunnel(end_key, cipher), ours)
     }
 
     /// A fresh session for one registration under a common key: see [`Sealing::of_registration`].

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use zeroize::Zeroizing;
 
+use crate::conventional::cipher::Cipher;
 use crate::message::Framing;
 use crate::method::Method;
 use crate::name::Fqdn;
@@ -33,6 +34,8 @@ pub struct NodeConfig {
     pub login: Login,
     /// How packets are carried in the tunnels that it dials.
     pub framing: Framing,
+    /// How the conventional method seals what it sends in tunnels. Both ends need the same: it is not negotiated.
+    pub cipher: Cipher,
     /// What the node wants to do when it or a peer moves. Two nodes use the lower of their two values. The conventional
     /// method always uses [`Handover::Rebuild`].
     pub handover: Handover,

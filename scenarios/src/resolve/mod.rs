@@ -22,7 +22,7 @@ use crate::error::{Problem, ScenarioError};
 use crate::read::{Spelled, read, read_rules};
 use crate::scenario::{Interface, Node, Scenario, Service, Services, Site, SiteV4, SiteV6, ZONE};
 use crate::schema::{self, File};
-use crate::words::{Congestion, Engine, Handover, Login, Method, Policy, ServiceName, Signaling};
+use crate::words::{Cipher, Congestion, Engine, Handover, Login, Method, Policy, ServiceName, Signaling};
 
 /// Most sites of a scenario: each has a LAN of its own in 192.168.0.0/16.
 pub const MAX_SITES: usize = 254;
@@ -53,6 +53,10 @@ pub(crate) fn resolve(source: Source<'_>, tree: &Tree<'_>) -> Result<Scenario, S
     let (method, framing) = method_and_framing(context, &file)?;
     let (login, relay_mode, policy) = choices(context, &file, method)?;
     let congestion = congestion(context, &file, framing)?;
+    let cipher = file.cipher.unwrap_or(Cipher::AesCtr);
+    if (cipher, method) == (Cipher::AesCbcMd5, Method::Proposed) {
+        return context.fail("cipher", Problem::CipherProposed);
+    }
     let handover = match (method, file.handover, policy) {
         // A relay that reads is the end of a connection, and not a path of one.
         (Method::Proposed, ..) if relay_mode == RelayMode::Terminating => Handover::Rebuild,
@@ -96,6 +100,7 @@ pub(crate) fn resolve(source: Source<'_>, tree: &Tree<'_>) -> Result<Scenario, S
         login,
         framing,
         congestion,
+        cipher,
         policy,
         handover,
         signaling,

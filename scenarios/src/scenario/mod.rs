@@ -16,8 +16,9 @@ use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
 use crate::address;
 use crate::words::{
-    Congestion, Dependence, Engine, Family, FirewallMode, Hairpin, Handover, IcmpErrors, Invariant, Login, Measure,
-    Method, Policy, Pooling, PortChoice, Protocol, Reaction, Refresh, Refusal, ServiceName, Signaling, SiteKind,
+    Cipher, Congestion, Dependence, Engine, Family, FirewallMode, Hairpin, Handover, IcmpErrors, Invariant, Login,
+    Measure, Method, Policy, Pooling, PortChoice, Protocol, Reaction, Refresh, Refusal, ServiceName, Signaling,
+    SiteKind,
 };
 
 mod step;
@@ -43,6 +44,8 @@ pub struct Scenario {
     pub framing: Framing,
     /// The congestion control of the outer QUIC connection; always none in the conventional method, which has no QUIC.
     pub congestion: Congestion,
+    /// How packets in tunnels are sealed; always "aes-ctr" in the proposed method, which does not use it.
+    pub cipher: Cipher,
     /// How the NMS chooses a route.
     pub policy: Policy,
     /// What nodes do when one of them moves; always "rebuild" in the conventional method, and where a TRS

@@ -10,8 +10,8 @@ use serde::de::{Error, IgnoredAny, Unexpected, Visitor};
 use serde::{Deserialize, Deserializer};
 
 use crate::words::{
-    Congestion, Dependence, Engine, Family, FirewallMode, Hairpin, Handover, IcmpErrors, Invariant, Login, Measure,
-    Method, Openness, Policy, Pooling, PortChoice, Reaction, Refresh, Refusal, Signaling, SiteKind,
+    Cipher, Congestion, Dependence, Engine, Family, FirewallMode, Hairpin, Handover, IcmpErrors, Invariant, Login,
+    Measure, Method, Openness, Policy, Pooling, PortChoice, Reaction, Refresh, Refusal, Signaling, SiteKind,
 };
 
 /// Tables that say how packets of one direction are treated: their own keys, and those that all of them have.
@@ -99,6 +99,8 @@ pub(crate) struct File {
     /// "new-reno" or "none" (the conventional method has none). Default by `framing`: "new-reno" for "stream", else
     /// "none".
     pub(crate) congestion: Option<Congestion>,
+    /// "aes-ctr" (default) or "aes-cbc-md5" (conventional only).
+    pub(crate) cipher: Option<Cipher>,
     /// "paper" (default) or "optimal".
     pub(crate) policy: Option<Policy>,
     /// What nodes do when one moves: "rebuild", "migrate" or "seamless". Default by `policy`: "seamless" for "optimal",

@@ -19,7 +19,7 @@ macro_rules! tables {
 #[test]
 fn the_readme_names_every_key() {
     let tables = tables![
-        File 26,
+        File 27,
         Services 4,
         Link 16,
         Way 14,
@@ -112,6 +112,7 @@ fn the_readme_names_every_word() {
         Policy,
         Openness,
         Congestion,
+        Cipher,
         Handover,
         Signaling,
         ServiceName,
@@ -136,7 +137,8 @@ fn names<T: Copy>(all: &[T], name: fn(T) -> &'static str) -> Vec<&'static str> {
 
 #[test]
 fn the_readme_names_every_column_and_field() {
-    let fields = Field::ALL.map(|field| toml::Value::try_from(field).unwrap().as_str().unwrap().to_owned());
+    let fields = Field::ALL.into_iter().chain(Field::OF_CBC);
+    let fields = fields.map(|field| toml::Value::try_from(field).unwrap().as_str().unwrap().to_owned());
     let columns = Measure::ALL.iter().flat_map(|measure| Row::columns(*measure)).map(|&c| c.to_owned());
     for word in columns.chain(fields) {
         assert!(README.contains(&format!("`{word}`")), "{word}");

@@ -203,6 +203,10 @@ fn choices_that_do_not_fit_each_other_are_refused() {
         r#"x.toml:5:14: `relay_mode`: in the conventional method the TRS never holds the end key: use "blind", or method = "proposed""#
     );
     assert_eq!(
+        replaced(r#"measure = "outcome""#, "measure = \"outcome\"\nframing = \"stream\"\ncipher = \"aes-cbc-md5\""),
+        r#"x.toml:5:10: `cipher`: the proposed method has the cipher of QUIC: leave the key out, or use method = "conventional""#
+    );
+    assert_eq!(
         replaced(r#"measure = "outcome""#, "measure = \"outcome\"\nframing = \"udp4501\"\ncongestion = \"new-reno\""),
         r#"x.toml:5:14: `congestion`: the conventional method has no congestion control: use "none", or a framing of the proposed method"#
     );
@@ -235,7 +239,7 @@ fn a_file_that_is_not_there_is_named() {
     assert_eq!(missing, "no/such.toml: cannot read the file: No such file or directory (os error 2); check the path");
     assert_eq!(
         Document::embedded("tabel1").unwrap_err().to_string(),
-        "tabel1: no scenario of that name is built in; there are \"bad-links\", \"blocked\", \"blocked-rtt\", \"handover\", \"idle\", \"mobility\", \"paced\", \"paced-tcp\", \
+        "tabel1: no scenario of that name is built in; there are \"bad-links\", \"blocked\", \"blocked-rtt\", \"cipher\", \"handover\", \"idle\", \"mobility\", \"paced\", \"paced-tcp\", \
          \"relay\", \"setup\", \"setup-loss\", \"table1\", \"table3\", \"table4\", \"throughput\""
     );
 }

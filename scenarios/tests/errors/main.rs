@@ -9,7 +9,7 @@ mod steps;
 mod sweeps;
 
 /// The keys at the top of a file.
-const ROOT_KEYS: &str = r#""title", "about", "seeds", "engine", "method", "login", "framing", "congestion", "policy", "handover", "signaling", "tunnel_lifetime_s", "relay_mode", "port", "tun_mtu", "duration_limit_s", "measure", "expect", "rules", "link", "services", "carrier", "site", "node", "step", "sweep""#;
+const ROOT_KEYS: &str = r#""title", "about", "seeds", "engine", "method", "login", "framing", "congestion", "cipher", "policy", "handover", "signaling", "tunnel_lifetime_s", "relay_mode", "port", "tun_mtu", "duration_limit_s", "measure", "expect", "rules", "link", "services", "carrier", "site", "node", "step", "sweep""#;
 
 /// A file without mistakes; the tests put one in.
 const GOOD: &str = r#"title = "t"

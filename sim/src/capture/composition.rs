@@ -12,7 +12,7 @@
 //! header is assumed to have no options. IPv6 extension headers count as header outside, and as payload inside.
 
 use bytes::Bytes;
-use cyphonic_core::conventional::seal;
+use cyphonic_core::conventional::{cipher, seal};
 use cyphonic_core::header::{HEADER_LEN, Header, Kind, TAG_LEN};
 use cyphonic_core::message::Framing;
 use cyphonic_core::packet::Inner;
@@ -35,6 +35,8 @@ pub struct Composition {
     /// The bytes of each field, in the order of [`Field::ALL`]. A field that the framing does not have is 0. The last
     /// one, [`Field::Total`], is the sum of the others and the length of the packet.
     pub fields: [(Field, u32); Field::ALL.len()],
+    /// The bytes of each field of [`Field::OF_CBC`], in their order.
+    pub of_cbc: [u32; Field::OF_CBC.len()],
     /// The bytes of [`Field::QuicFrameHeader`] that belong to other frames than the tunnelled packet's, for example to
     /// a bundled ACK.
     pub other_frames: u32,
@@ -43,7 +45,8 @@ pub struct Composition {
 impl Composition {
     /// The bytes of a field.
     pub fn bytes(&self, field: Field) -> u32 {
-        self.fields.iter().find(|&&(f, _)| f == field).map_or(0, |&(_, bytes)| bytes)
+        let of_cbc = Field::OF_CBC.into_iter().zip(self.of_cbc);
+        self.fields.into_iter().chain(of_cbc).find(|(f, _)| *f == field).map_or(0, |(_, bytes)| bytes)
     }
 }
 
@@ -57,6 +60,8 @@ struct Parts {
     virtual_ip_header: usize,
     ip_payload: usize,
     hmac: usize,
+    iv: usize,
+    padding: usize,
     other_frames: usize,
 }
 
@@ -71,6 +76,35 @@ pub fn compose(packet: &[u8], opener: &mut Opener, framing: Framing, inner_v6: b
         Framing::Udp4501 => conventional(payload, inner_v6)?,
         Framing::Stream | Framing::Datagram | Framing::Compact => quic(&opener.open(payload)?, framing)?,
     };
+    Some(whole(&outer, packet.len(), &parts))
+}
+
+/// As [`compose`], for a conventional capsule in AES-CBC, whose inner packet has this length.
+///
+/// The end key is not logged, so the length cannot be read. `None` if IV, packet and padding do not make up the
+/// ciphertext.
+pub fn compose_cbc(packet: &[u8], inner_v6: bool, inner: usize) -> Option<Composition> {
+    let outer = Ip::parse(packet)?;
+    let ciphertext = capsule(udp_payload(&outer)?)?;
+    let (iv, padding) = (cipher::BLOCK, cipher::padding(inner));
+    if iv + inner + padding != ciphertext.len() {
+        return None;
+    }
+    let virtual_ip_header = if inner_v6 { IPV6_HEADER } else { IPV4_HEADER };
+    let parts = Parts {
+        cyphonic_header: HEADER_LEN,
+        virtual_ip_header,
+        ip_payload: inner.checked_sub(virtual_ip_header)?,
+        hmac: TAG_LEN,
+        iv,
+        padding,
+        ..Parts::default()
+    };
+    Some(whole(&outer, packet.len(), &parts))
+}
+
+/// The parts with the headers of the underlay; `len` is the length of the packet.
+fn whole(outer: &Ip<'_>, len: usize, parts: &Parts) -> Composition {
     let bytes = |field| match field {
         Field::RealIpHeader => outer.header_len,
         Field::UdpHeader => UDP_HEADER,
@@ -81,12 +115,16 @@ pub fn compose(packet: &[u8], opener: &mut Opener, framing: Framing, inner_v6: b
         Field::VirtualIpHeader => parts.virtual_ip_header,
         Field::IpPayload => parts.ip_payload,
         Field::Hmac => parts.hmac,
-        Field::Total => packet.len(),
+        Field::Iv => parts.iv,
+        Field::Padding => parts.padding,
+        Field::Total => len,
     };
     let fields = Field::ALL.map(|field| (field, bytes(field) as u32));
-    let sum: u32 = fields.iter().filter(|(field, _)| *field != Field::Total).map(|(_, bytes)| bytes).sum();
-    assert_eq!(sum as usize, packet.len(), "the fields of a packet make up the packet: {fields:?}");
-    Some(Composition { fields, other_frames: parts.other_frames as u32 })
+    let of_cbc = Field::OF_CBC.map(|field| bytes(field) as u32);
+    let sum: u32 =
+        fields.iter().filter(|(field, _)| *field != Field::Total).map(|(_, bytes)| bytes).chain(&of_cbc).sum();
+    assert_eq!(sum as usize, len, "the fields of a packet make up the packet: {fields:?}");
+    Composition { fields, of_cbc, other_frames: parts.other_frames as u32 }
 }
 
 /// The tunnelled data in a packet of the underlay: the content of each DATAGRAM frame and of each STREAM frame with
@@ -157,6 +195,8 @@ fn quic(opened: &OpenedPacket, framing: Framing) -> Option<Parts> {
         virtual_ip_header,
         ip_payload: inner.len() - virtual_ip_header,
         hmac: 0,
+        iv: 0,
+        padding: 0,
         other_frames: frames - carrier.len(),
     })
 }

@@ -13,10 +13,10 @@ use cyphonic_core::event::Event;
 use cyphonic_core::node::Node;
 use cyphonic_core::route::{Dialer, Pattern};
 use cyphonic_scenarios::rows::{Composition, Field, Flow, LATE, Millis, Outcome, Rtt};
-use cyphonic_scenarios::{Action, Family, Measure, Pair, Probes, Row, Scenario};
+use cyphonic_scenarios::{Action, Cipher, Family, Measure, Pair, Probes, Row, Scenario};
 use thiserror::Error;
 
-use crate::capture::composition::compose;
+use crate::capture::composition::{compose, compose_cbc};
 use crate::dissect::Secrets;
 use crate::dissect::quic::Opener;
 use crate::host::Host;
@@ -216,10 +216,16 @@ fn composition(scenario: &Scenario, run: &Run, watch: &Watch) -> Result<Vec<Row>
     let (pair, found) = found.filter(|(_, found)| !found.outer.is_empty()).ok_or(MeasureError::NoPacket)?;
     let secrets = watch.secrets.clone().unwrap_or_default();
     let mut opener = Opener::new(&secrets);
-    let composed = compose(&found.outer, &mut opener, scenario.framing, pair.family == Family::Ipv6)
-        .ok_or(MeasureError::Foreign(scenario.framing.name()))?;
+    let inner_v6 = pair.family == Family::Ipv6;
+    let composed = match scenario.cipher {
+        Cipher::AesCtr => compose(&found.outer, &mut opener, scenario.framing, inner_v6),
+        Cipher::AesCbcMd5 => compose_cbc(&found.outer, inner_v6, found.largest),
+    };
+    let composed = composed.ok_or(MeasureError::Foreign(scenario.framing.name()))?;
     if composed.other_frames > 0 {
         return Err(MeasureError::Shared(composed.other_frames));
     }
-    Ok(Field::ALL.map(|field| Row::Composition(Composition { field, bytes: composed.bytes(field) })).to_vec())
+    let of_cbc = Field::OF_CBC.into_iter().filter(|_| scenario.cipher == Cipher::AesCbcMd5);
+    let row = |field| Row::Composition(Composition { field, bytes: composed.bytes(field) });
+    Ok(Field::ALL.into_iter().chain(of_cbc).map(row).collect())
 }

@@ -11,9 +11,9 @@ use std::time::Duration;
 use cyphonic_core::message::Framing;
 use cyphonic_core::time::Instant;
 use cyphonic_scenarios::rows::Field;
-use cyphonic_scenarios::{Family, Pair, Scenario};
+use cyphonic_scenarios::{Cipher, Family, Pair, Scenario};
 
-use crate::capture::composition::compose;
+use crate::capture::composition::{compose, compose_cbc};
 use crate::dissect::Secrets;
 use crate::dissect::quic::Opener;
 use crate::host::apps::{App, AppId, Echo, EchoSize, Flow, FlowEnd, Target};
@@ -49,6 +49,7 @@ pub(super) struct Prober {
     pub(super) pair: Pair,
     target: Target,
     framing: Framing,
+    cipher: Cipher,
     secrets: Arc<Secrets>,
     /// Made when the tunnel is up, because it knows only sessions that were logged before.
     opener: Option<Opener>,
@@ -87,6 +88,7 @@ impl Prober {
             pair,
             target,
             framing: scenario.framing,
+            cipher: scenario.cipher,
             secrets,
             opener: None,
             fits: 0,
@@ -172,7 +174,11 @@ impl Prober {
         let opener = self.opener.get_or_insert_with(|| Opener::new(&self.secrets));
         let inner_v6 = self.pair.family == Family::Ipv6;
         sent.map(|tapped| tapped.packet).find(|packet| {
-            compose(packet, opener, self.framing, inner_v6).is_some_and(|found| {
+            let composed = match self.cipher {
+                Cipher::AesCtr => compose(packet, opener, self.framing, inner_v6),
+                Cipher::AesCbcMd5 => compose_cbc(packet, inner_v6, size),
+            };
+            composed.is_some_and(|found| {
                 let inner = found.bytes(Field::VirtualIpHeader) + found.bytes(Field::IpPayload);
                 found.other_frames == 0 && inner as usize == size
             })

@@ -265,6 +265,7 @@ impl<'a> Cast<'a> {
             },
             login,
             framing: scenario.framing,
+            cipher: scenario.cipher.into(),
             handover: scenario.handover.into(),
             signaling: scenario.signaling.into(),
             tunnel_lifetime: scenario.tunnel_lifetime,

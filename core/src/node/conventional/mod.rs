@@ -19,6 +19,7 @@ use super::part::{Asked, TunnelId};
 use super::places::Places;
 use super::status::TunnelStatus;
 use super::{Login, NodeConfig, Services};
+use crate::conventional::cipher::Cipher;
 use crate::conventional::keys::Direction;
 use crate::conventional::seal::MAX_PLAINTEXT;
 use crate::conventional::session::Session;
@@ -56,6 +57,7 @@ pub(super) struct Conventional {
     logins: BTreeMap<StreamId, LoginSession>,
     next_stream: u64,
     versions: Versions,
+    cipher: Cipher,
     nms: Option<Nms>,
     slow: bool,
     tunnels: BTreeMap<TunnelId, Tunnel>,
@@ -121,6 +123,7 @@ impl Conventional {
             logins: BTreeMap::new(),
             next_stream: 0,
             versions: config.quic.versions,
+            cipher: config.cipher,
             nms: None,
             slow: false,
             tunnels: BTreeMap::new(),

@@ -427,7 +427,7 @@ impl Conventional {
                     if message == Message::TunnelResponse {
                         tunnel.rtt.answered(now);
                     }
-                    let data = Session::new(end_key, tunnel.ours()).speaking(self.versions);
+                    let data = Session::of_tunnel(end_key, tunnel.ours(), self.cipher).speaking(self.versions);
                     self.up(now, id, data);
                 }
                 if message == Message::KeepAlive {
@@ -462,7 +462,7 @@ impl Conventional {
         if first {
             let Some(tunnel) = self.tunnels.get(&id) else { return };
             self.env.log_end_key([tunnel.inbound, tunnel.outbound], &end_key);
-            let data = Session::new(&end_key, tunnel.ours()).speaking(self.versions);
+            let data = Session::of_tunnel(&end_key, tunnel.ours(), self.cipher).speaking(self.versions);
             self.up(now, id, data);
         }
     }
@@ -522,7 +522,7 @@ impl Conventional {
             _ if header.kind != Kind::Capsule as u8 => tunnel.control.would_open(&mut copy),
             TunnelState::Up { data, .. } => data.would_open(&mut copy),
             TunnelState::Dialing { end_key, .. } => {
-                Session::new(end_key, tunnel.ours()).speaking(self.versions).would_open(&mut copy)
+                Session::of_tunnel(end_key, tunnel.ours(), self.cipher).speaking(self.versions).would_open(&mut copy)
             }
             TunnelState::Listening { .. } => false,
         }
@@ -542,7 +542,9 @@ impl Conventional {
         // If we still dial, a capsule under the end key that we made shows that the listener has the key. The
         // listener's Tunnel Response was lost then.
         let mut fresh = match &tunnel.state {
-            TunnelState::Dialing { end_key, .. } => Some(Session::new(end_key, tunnel.ours()).speaking(self.versions)),
+            TunnelState::Dialing { end_key, .. } => {
+                Some(Session::of_tunnel(end_key, tunnel.ours(), self.cipher).speaking(self.versions))
+            }
             TunnelState::Listening { .. } => return self.dropped(DropReason::Unexpected),
             TunnelState::Up { .. } => None,
         };

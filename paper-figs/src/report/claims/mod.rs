@@ -124,6 +124,7 @@ pub fn claims(results: &Path) -> Vec<Claim> {
         &|sheet| table3(sheet, paper("table3-packet-size").as_ref()),
         ("§4.3, Table 3", "packet sizes"),
     );
+    add("sim/cipher.csv", &beyond::cipher, ("§4.3, Table 3", "the cipher of later public code"));
     add("sim/table4.csv", &|sheet| table4(sheet, paper("table4-rtt").as_ref()), ("§4.3, Table 4", "round-trip times"));
     add("real/table4.csv", &real_table4, ("§4.3, Table 4", "round-trip times in Docker"));
     add("real/narrow.csv", &|sheet| narrow(sheet, paper("throughput").as_ref()), ("§4.3", "throughput at 15 Mbit/s"));

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use cyphonic_core::conventional::cipher::Cipher;
 use cyphonic_core::message::Framing;
 use cyphonic_core::method::Method;
 use cyphonic_core::node::{self, FallbackConfig, NodeConfig, Services};
@@ -201,6 +202,8 @@ pub(super) fn plan(settings: NodeSettings) -> Result<Plan, Failure> {
             services,
             login,
             framing,
+            // What the paper has room for. The other cipher is for simulated scenarios.
+            cipher: Cipher::Ctr,
             handover,
             signaling: settings.signaling.map_or(Signaling::Fast, Signaling::from),
             tunnel_lifetime: TUNNEL_LIFETIME,

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
-use cyphonic_scenarios::rows::{Millis, Traffic};
+use cyphonic_scenarios::rows::{Field, Millis, Traffic};
 use cyphonic_scenarios::{Row, Table};
 use cyphonic_statistics::{mean, quantile, sorted};
 
@@ -36,6 +36,27 @@ type SetUps = BTreeMap<(usize, String), Sums>;
 type Hours = (String, Vec<f64>, Vec<f64>);
 /// The hosts of a run, by name. The key before is the number of datagrams that were offered.
 type Loads = BTreeMap<u32, BTreeMap<String, Traffic>>;
+
+/// Table 3 with the cipher of later public code.
+pub(super) fn print_cipher(text: &mut String, table: &Table) {
+    let bytes = |field| {
+        let lines = table.lines.iter().filter(|line| line.has(&table.columns, "cipher", "aes-cbc-md5"));
+        let rows = lines.filter_map(|line| match &line.row {
+            Row::Composition(row) if row.field == field => Some(row.bytes),
+            _ => None,
+        });
+        rows.sum::<u32>()
+    };
+    let _ = writeln!(
+        text,
+        "\nWith AES-CBC and HMAC-MD5, which later public code of the conventional method used, a full packet carries {} bytes \
+         of IP\npayload: the IV takes {}, the padding at least {}, and of 1,500 bytes {} are used (scenario cipher).",
+        bytes(Field::IpPayload),
+        bytes(Field::Iv),
+        bytes(Field::Padding),
+        bytes(Field::Total)
+    );
+}
 
 /// Set-up under loss and jitter.
 pub(super) fn print_losses(text: &mut String, table: &Table) {

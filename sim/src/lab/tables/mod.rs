@@ -44,6 +44,9 @@ pub fn report(all: &[Done]) -> Result<String, LabError> {
     if let (Some(datagrams), Some(tcp)) = (table("paced"), table("paced-tcp")) {
         beyond::print_paced(&mut text, datagrams, tcp);
     }
+    if let Some(table) = table("cipher") {
+        beyond::print_cipher(&mut text, table);
+    }
     if let Some(table) = table("setup-loss") {
         beyond::print_losses(&mut text, table);
     }
