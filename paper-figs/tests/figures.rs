@@ -128,6 +128,7 @@ fn every_svg_is_well_formed_and_keeps_its_text() {
         ),
         ("setup", ["Proposed, blind", "Compact, term.", "Size of IP packets (kB)", "Pattern 3"]),
         ("setup-loss", ["loss 2 % a link; pattern 1, direct", "Share of set-ups", "Time (s)", "Compact (ours)"]),
+        ("scale", ["(a) Time until all are registered", "Nodes", "Proposed, NMS restarted", "Time (s)"]),
         ("handover", ["No move", "From IPv6 to IPv4-P", "Compact (ours)", "Time of the transfer (s)"]),
         ("throughput", ["RTT 10 ms, loss 0.5 % a link", "Proposed, new-reno", "Goodput (Mbit/s)", "Conventional"]),
         ("blocked", ["RTT 20 ms, loss 1 %", "TCP 443", "TCP, HTTP proxy", "Goodput (kbit/s)"]),

@@ -17,6 +17,7 @@ embedded! {
     "mobility",
     "paced",
     "paced-tcp",
+    "queue",
     "relay",
     "setup",
     "setup-loss",

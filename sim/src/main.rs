@@ -11,7 +11,7 @@ use cyphonic_scenarios::Engine;
 use cyphonic_sim::error::LabError;
 use cyphonic_sim::lab::experiment::Extent;
 use cyphonic_sim::lab::file::{RunRequest, run_file};
-use cyphonic_sim::lab::{archive, compare, experiment, explain, matrix, middlebox, reproduce, verify, view};
+use cyphonic_sim::lab::{archive, compare, experiment, explain, matrix, middlebox, reproduce, scale, verify, view};
 use cyphonic_sim::soak::campaign::{self, Campaign};
 use cyphonic_sim::soak::results;
 
@@ -132,6 +132,13 @@ enum Command {
     /// Shows the effect of a box that inspects QUIC, by what it recognises, how it reacts, and the method and policy.
     Middlebox {
         /// The folder for middlebox.csv. Without it nothing is written.
+        #[arg(long, value_name = "DIR")]
+        out: Option<PathBuf>,
+    },
+    /// Shows what signaling costs with 2 to 250 nodes, when all start at once and after a restart of the NMS. It takes
+    /// some minutes.
+    Scale {
+        /// The folder for scale.csv. Without it nothing is written.
         #[arg(long, value_name = "DIR")]
         out: Option<PathBuf>,
     },
@@ -307,6 +314,7 @@ fn main() -> ExitCode {
         Command::Matrix { show: Some(kinds), .. } => matrix::show(&kinds),
         Command::Matrix { out, show: None, json } => told(matrix::matrix(out.as_deref(), json)),
         Command::Middlebox { out } => middlebox::middlebox(out.as_deref()),
+        Command::Scale { out } => scale::scale(out.as_deref()),
         Command::Compare { file, sets, real, jobs } => {
             told(compare::compare(&compare::CompareRequest { file, sets, real, jobs }))
         }

@@ -90,7 +90,8 @@ fn wires(printed: &str) -> Vec<&str> {
 fn results_of_reproduce() -> Vec<String> {
     let experiments =
         experiment::plans(Extent::Usual).unwrap().into_iter().map(|plan| PathBuf::from(plan.name + ".csv"));
-    let files = experiments.chain(EXTRAS.iter().flat_map(|extra| (extra.names)()));
+    let extras = EXTRAS.iter().filter(|extra| extra.extent == Extent::Usual);
+    let files = experiments.chain(extras.flat_map(|extra| (extra.names)()));
     let mut names: Vec<String> =
         files.filter(|file| file.components().count() == 1).map(|file| utf8(&file).to_owned()).collect();
     names.sort();

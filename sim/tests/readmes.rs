@@ -62,7 +62,7 @@ fn words(text: &str) -> Vec<String> {
 fn shortened(mut words: Vec<String>) -> Vec<String> {
     let long = match words.first().map(String::as_str) {
         // An archive needs a clone of the project, and a page a log.
-        None | Some("verify" | "reproduce" | "compare" | "archive" | "view") => true,
+        None | Some("verify" | "reproduce" | "compare" | "archive" | "view" | "scale") => true,
         Some("matrix") => !words.iter().any(|word| word == "--show"),
         _ => false,
     };

@@ -5,6 +5,7 @@ mod docker;
 mod handover;
 mod matrix;
 mod mobility;
+mod scale;
 mod setup;
 mod setup_loss;
 mod soak;
@@ -65,6 +66,12 @@ pub const FIGURES: &[Figure] = &[
         about: "share of set-ups complete within a time, under loss and jitter, each framing, patterns 1 and 3",
         inputs: &["sim/setup-loss.csv"],
         prepare: setup_loss::prepare,
+    },
+    Figure {
+        name: "scale",
+        about: "signaling of 2 to 250 nodes, when all start at once and after a restart of the NMS, both methods",
+        inputs: &["sim/scale.csv"],
+        prepare: scale::prepare,
     },
     Figure {
         name: "matrix",

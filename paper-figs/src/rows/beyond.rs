@@ -40,3 +40,29 @@ impl Row for LossySetup {
         "trs_bytes",
     ];
 }
+
+/// A row of `sim/scale.csv`: what signaling cost until all nodes were registered.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+pub struct Scale {
+    /// `conventional` or `proposed`.
+    pub method: String,
+    /// The number of nodes.
+    #[serde(deserialize_with = "amount")]
+    pub nodes: f64,
+    /// `start`: all nodes begin at once; `nms_restart`: the NMS lost its memory.
+    pub phase: String,
+    /// Until the last node was registered, milliseconds.
+    #[serde(deserialize_with = "amount")]
+    pub ms: f64,
+    /// Bytes that left nodes, whole IP packets.
+    #[serde(deserialize_with = "amount")]
+    pub bytes: f64,
+    /// Bytes that left AS and NMS.
+    #[serde(deserialize_with = "amount")]
+    pub service_bytes: f64,
+}
+
+impl Row for Scale {
+    const COLUMNS: &'static [&'static str] = &["method", "nodes", "phase", "ms", "bytes", "service_bytes"];
+    const POOLED: &'static [&'static str] = &["seed", "registered", "packets", "service_packets"];
+}

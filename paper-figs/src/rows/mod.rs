@@ -8,7 +8,7 @@ mod blocked;
 
 use serde::{Deserialize, Deserializer, de};
 
-pub use self::beyond::LossySetup;
+pub use self::beyond::{LossySetup, Scale};
 pub use self::blocked::{BlockedEcho, BlockedTransfer};
 use crate::input::Row;
 

@@ -240,7 +240,7 @@ fn a_file_that_is_not_there_is_named() {
     assert_eq!(
         Document::embedded("tabel1").unwrap_err().to_string(),
         "tabel1: no scenario of that name is built in; there are \"bad-links\", \"blocked\", \"blocked-rtt\", \"cipher\", \"handover\", \"idle\", \"mobility\", \"paced\", \"paced-tcp\", \
-         \"relay\", \"setup\", \"setup-loss\", \"table1\", \"table3\", \"table4\", \"throughput\""
+         \"queue\", \"relay\", \"setup\", \"setup-loss\", \"table1\", \"table3\", \"table4\", \"throughput\""
     );
 }
 

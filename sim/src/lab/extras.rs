@@ -2,7 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
-use super::{matrix, sequences, table2};
+use super::experiment::Extent;
+use super::{matrix, scale, sequences, table2};
 use crate::error::LabError;
 use crate::manifest::Manifest;
 
@@ -10,6 +11,8 @@ use crate::manifest::Manifest;
 pub struct Extra {
     /// What they are, in a line.
     pub title: &'static str,
+    /// The set of results that they belong to.
+    pub extent: Extent,
     /// Their places in the folder of results.
     pub names: fn() -> Vec<PathBuf>,
     /// Makes them.
@@ -29,9 +32,10 @@ pub struct Made {
 }
 
 /// All of them, in the order in which they are made.
-pub const EXTRAS: [Extra; 3] = [
+pub const EXTRAS: [Extra; 4] = [
     Extra {
         title: "Every kind of site with every other",
+        extent: Extent::Usual,
         names: || vec![matrix::FILE.into()],
         make: || {
             let meetings = matrix::meetings()?;
@@ -46,6 +50,7 @@ pub const EXTRAS: [Extra; 3] = [
     },
     Extra {
         title: "Table 2: comparison of the methods, each cell from runs",
+        extent: Extent::Usual,
         names: || vec![table2::FILE.into()],
         make: || {
             let findings = table2::findings()?;
@@ -56,11 +61,22 @@ pub const EXTRAS: [Extra; 3] = [
     },
     Extra {
         title: "Figures 2 to 9 and 12: messages and packets of runs",
+        extent: Extent::Usual,
         names: sequences::names,
         make: || {
             let files = sequences::files()?.into_iter().collect();
             Ok(Made { files, report: String::new(), failed: None })
         },
         manifest: sequences::manifest,
+    },
+    Extra {
+        title: "Signaling of 2 to 250 nodes, also after a restart of the NMS",
+        extent: Extent::Full,
+        names: || vec![scale::FILE.into()],
+        make: || {
+            let (bytes, report) = scale::made()?;
+            Ok(Made { files: vec![(scale::FILE.into(), bytes)], report, failed: None })
+        },
+        manifest: scale::manifest,
     },
 ];

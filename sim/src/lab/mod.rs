@@ -13,6 +13,7 @@
 //! | [`table2`] | computes each cell of Table 2 from runs |
 //! | [`sequences`] | the messages of the paper's Figures 2 to 9, and the packets of Figure 12 |
 //! | [`middlebox`] | what a box that inspects QUIC does to each policy |
+//! | [`scale`] | signaling of 2 to 250 nodes, also after a restart of the NMS |
 //! | [`view`] | one page of a run that one can look at |
 //! | [`compare`] | compares simulated runs with real ones |
 //! | [`tables`] | prints the paper's tables beside ours |
@@ -31,6 +32,7 @@ pub mod file;
 pub mod matrix;
 pub mod middlebox;
 pub mod reproduce;
+pub mod scale;
 pub mod sequences;
 pub mod statistics;
 pub mod table2;

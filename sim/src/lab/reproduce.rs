@@ -13,13 +13,12 @@ use crate::manifest::{self, Manifest};
 
 /// Runs all experiments of that extent; writes `DIR/NAME.csv` for each once all have run, and its manifest beside it;
 /// gives the report to print.
-/// The usual extent has the files of [`EXTRAS`] as well.
+/// The files of [`EXTRAS`] that belong to the extent are among them.
 pub fn reproduce(out: &Path, extent: Extent, mut announce: impl FnMut(&str)) -> Result<String, LabError> {
     super::writable(out)?;
     let mut all = Vec::new();
     let plans = plans(extent)?;
-    // None of them takes long.
-    let extras: &[Extra] = if extent == Extent::Usual { &EXTRAS } else { &[] };
+    let extras: Vec<&Extra> = EXTRAS.iter().filter(|extra| extra.extent == extent).collect();
     let count = plans.len() + extras.len();
     for (index, plan) in plans.into_iter().enumerate() {
         announce(&format!("[{}/{count}] {}", index + 1, plan.title));

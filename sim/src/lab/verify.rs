@@ -31,7 +31,7 @@ pub fn verify(folder: &Path, is_full: bool, mut announce: impl FnMut(&str)) -> R
     };
     plans.retain(|(plan, _)| is_there(&format!("{}.csv", plan.name)));
     let mut extras = Vec::new();
-    for extra in &EXTRAS {
+    for extra in EXTRAS.iter().filter(|extra| is_full || extra.extent == Extent::Usual) {
         let there: Vec<PathBuf> =
             (extra.names)().into_iter().filter(|name| is_there(&name.display().to_string())).collect();
         if !there.is_empty() {
@@ -75,7 +75,7 @@ pub fn verify(folder: &Path, is_full: bool, mut announce: impl FnMut(&str)) -> R
             let file = folder.join(name);
             rows += fresh.split(|byte| *byte == b'\n').count().saturating_sub(2);
             same(&file, &read(&file)?, fresh)?;
-            came_from(is_whole, &file, &(extra.manifest)(Extent::Usual.command(), &file, fresh))?;
+            came_from(is_whole, &file, &(extra.manifest)(extra.extent.command(), &file, fresh))?;
         }
     }
     let absent = if absent.is_empty() { String::new() } else { format!("Not there: {}.\n", absent.join(", ")) };

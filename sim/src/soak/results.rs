@@ -322,12 +322,14 @@ pub fn merge(
 
 /// The manifest of the sums of a soak. Its scenarios come from the generator, which the version names.
 pub fn manifest_of(file: &Path, version: &str, seeds: &RangeInclusive<u64>, totals: &[u8]) -> Manifest {
+    let generator = version.split("generator ").nth(1).and_then(|rest| rest.split(',').next()).unwrap_or_default();
+    let scenario = format!("cyphonic-lab soak --show SEED, generator {generator}");
     let request = manifest::Request {
         command: format!(
             "cyphonic-lab soak --seeds {} --out DIR, then cyphonic-lab merge DIR --totals FILE",
             range(seeds)
         ),
-        scenario: "cyphonic-lab soak --show SEED",
+        scenario: &scenario,
         text: version.as_bytes().to_vec(),
         sets: &[],
         cells: 1,

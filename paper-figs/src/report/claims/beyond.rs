@@ -49,6 +49,22 @@ pub(super) fn cipher(sheet: &Sheet) -> Vec<Said<'static>> {
     }]
 }
 
+/// Why TCP in a tunnel does not fill a clean link.
+pub(super) fn queue(sheet: &Sheet) -> Vec<Said<'static>> {
+    let share = |framing: &str, congestion: &str, queue: &str| {
+        let cell = [("framing", framing), ("congestion", congestion), ("link_queue_ms", queue)];
+        let part = |line: &Line<'_>| Some(100.0 * line.number("tcp_bytes")? * 8e-3 / line.number("tcp_ms")? / 10.0);
+        sheet.with(&cell).first().and_then(part).unwrap_or(f64::NAN)
+    };
+    let of = |queue| format!("{:.0} and {:.0} %", share("udp4501", "none", queue), share("stream", "new-reno", queue));
+    vec![open(
+        "the share of a clean link of 10 Mbit/s that a TCP transfer in the tunnel gets (conventional and proposed)",
+        "4 MB, RTT 20 ms; only the length of the queue is varied: where nothing is dropped, headers and slow start remain",
+        format!("{} with a queue of 100 ms, {} with 400 ms", of("100"), of("400")),
+        DETERMINISTIC.to_owned(),
+    )]
+}
+
 /// The second reading of 15 Mbit/s: what iperf3 offers, in datagrams.
 pub(super) fn paced(sheet: &Sheet, paper: Option<&Sheet>) -> Vec<Said<'static>> {
     let of = |framing: &str, congestion: &str, rate: &str, payload: &str| {
@@ -185,6 +201,36 @@ pub(super) fn idle(sheet: &Sheet) -> Vec<Said<'static>> {
                 average(&of("stream", skip, bytes)) / 1e3
             ),
             words(interval(&proposed, average), 0, "packets (proposed)"),
+        )
+    });
+    said.into()
+}
+
+/// Signaling of many nodes.
+pub(super) fn scale(sheet: &Sheet) -> Vec<Said<'static>> {
+    let of = |method: &str, phase: &str, number: &dyn Fn(&Line<'_>) -> Option<f64>| -> Vec<f64> {
+        let lines = sheet.with(&[("method", method), ("phase", phase), ("nodes", "250")]);
+        lines.iter().filter_map(number).collect()
+    };
+    let seconds = |line: &Line<'_>| Some(line.number("ms")? / 1e3);
+    let bytes = |line: &Line<'_>| Some((line.number("bytes")? + line.number("service_bytes")?) / 250.0 / 1e3);
+    let said = [
+        ("start", "until 250 nodes that start at once are registered (conventional and proposed)"),
+        ("nms_restart", "until 250 nodes are registered again after a restart of the NMS (conventional and proposed)"),
+    ]
+    .map(|(phase, claim)| {
+        let proposed = of("proposed", phase, &seconds);
+        open(
+            claim,
+            "each node is behind a NAT of its own, RTT 40 ms; 30 seeds; the simulator has no processor time",
+            format!(
+                "{:.2} and {:.2} s; {:.1} and {:.1} kB for each node (medians)",
+                median(&of("conventional", phase, &seconds)),
+                median(&proposed),
+                median(&of("conventional", phase, &bytes)),
+                median(&of("proposed", phase, &bytes))
+            ),
+            words(interval(&proposed, median), 2, "s (proposed)"),
         )
     });
     said.into()

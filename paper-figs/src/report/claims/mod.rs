@@ -134,6 +134,7 @@ pub fn claims(results: &Path) -> Vec<Claim> {
         &|sheet| throughput(sheet, rate.as_ref()),
         ("§4.3", "throughput at 15 Mbit/s, simulated"),
     );
+    add("sim/queue.csv", &beyond::queue, ("§4.3", "why TCP does not fill a clean link"));
     let reading = ("§4.3", "15 Mbit/s as what iperf3 offers");
     add("sim/paced.csv", &|sheet| beyond::paced(sheet, rate.as_ref()), reading);
     add("sim/paced-tcp.csv", &|sheet| beyond::paced_tcp(sheet, rate.as_ref()), reading);
@@ -142,6 +143,7 @@ pub fn claims(results: &Path) -> Vec<Claim> {
     add("sim/matrix.csv", &matrix, ("§2.2.2", "which pairs can talk"));
     add("sim/setup-loss.csv", &beyond::setup_loss, ("beyond the paper", "set-up under loss"));
     add("sim/idle.csv", &beyond::idle, ("beyond the paper", "idle hours"));
+    add("sim/scale.csv", &beyond::scale, ("beyond the paper", "signaling of many nodes"));
     add("sim/relay.csv", &beyond::relay, ("beyond the paper", "what a relay carries"));
     add("sim/soak.csv", &soak, ("beyond the paper", "random networks"));
     all.extend(figures(results));
@@ -443,7 +445,7 @@ fn throughput(sheet: &Sheet, paper: Option<&Sheet>) -> Vec<Said<'static>> {
             place: "§4.3, of its reference [10]",
             claim,
             how: "a TCP transfer of 2 MB, RTT 10 ms, no loss; the TCP inside is the simulator's, without SACK; \
-                  10 seeds",
+                  30 seeds",
             paper: format!("{printed} Mbit/s"),
             ours: format!("{:.2} Mbit/s", median(&rates)),
             interval: words(interval(&rates, median), 2, "Mbit/s"),

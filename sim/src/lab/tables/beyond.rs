@@ -32,10 +32,39 @@ fn pattern(kind: &str) -> &'static str {
 type Sums = BTreeMap<u64, f64>;
 /// The set-ups of a kind of link, by the framing's place in tables and the framing.
 type SetUps = BTreeMap<(usize, String), Sums>;
+/// The first cells of a row, and the rate by the length of the queue.
+type Rates = (Vec<String>, BTreeMap<u32, String>);
 /// A framing, and the packets and bytes of each run in it.
 type Hours = (String, Vec<f64>, Vec<f64>);
 /// The hosts of a run, by name. The key before is the number of datagrams that were offered.
 type Loads = BTreeMap<u32, BTreeMap<String, Traffic>>;
+
+/// What a transfer gets of a clean link, by the length of the queue.
+pub(super) fn print_queue(text: &mut String, table: &Table) {
+    let mut rows: BTreeMap<(usize, String), Rates> = BTreeMap::new();
+    let mut queues = std::collections::BTreeSet::new();
+    for line in &table.lines {
+        let Row::Outcome(outcome) = &line.row else { continue };
+        let of = |column| label(table, line, column);
+        let congestion = if of("framing") == "udp4501" { "" } else { of("congestion") };
+        let name = || (vec![heading(of("framing")).to_owned(), congestion.to_owned()], BTreeMap::new());
+        let (_, shares) = rows.entry((place(of("framing")), of("congestion").to_owned())).or_insert_with(name);
+        let rate = outcome.tcp_ms.map_or(0.0, |ms| outcome.tcp_bytes as f64 * 8e-3 / ms.as_f64());
+        let queue = number(of("link_queue_ms"));
+        shares.insert(queue, format!("{rate:.2}"));
+        queues.insert(queue);
+    }
+    let header: Vec<String> = queues.iter().map(|queue| format!("{queue} ms")).collect();
+    let header: Vec<&str> = ["method", "congestion"].into_iter().chain(header.iter().map(String::as_str)).collect();
+    let rows =
+        rows.into_values().map(|(name, shares)| name.into_iter().chain(shares.into_values()).collect()).collect();
+    let _ = writeln!(
+        text,
+        "\nMbit/s of a TCP transfer of 4 MB over clean links of 10 Mbit/s, by the length of their queue\n{}\n\
+         Scenario queue. A short queue drops what slow start sends too much, and the TCP inside has no SACK to repair it.",
+        grid(&header, 2, rows)
+    );
+}
 
 /// Table 3 with the cipher of later public code.
 pub(super) fn print_cipher(text: &mut String, table: &Table) {

@@ -41,6 +41,9 @@ pub fn report(all: &[Done]) -> Result<String, LabError> {
     if let Some(table) = table("throughput") {
         throughput::print(&mut text, table);
     }
+    if let Some(table) = table("queue") {
+        beyond::print_queue(&mut text, table);
+    }
     if let (Some(datagrams), Some(tcp)) = (table("paced"), table("paced-tcp")) {
         beyond::print_paced(&mut text, datagrams, tcp);
     }
