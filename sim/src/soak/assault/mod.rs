@@ -360,9 +360,11 @@ impl Assault<'_> {
         }
     }
 
-    /// The datagrams that a host sent since the last call, with their destinations.
+    /// The datagrams that a host sent since the last call, with their destinations. A link may double a packet: that is
+    /// not the host's doing.
     fn sent(&self, actor: Actor) -> Vec<(SocketAddr, Vec<u8>)> {
-        let tapped = self.world.sent(self.world.station(actor));
+        let mut tapped = self.world.sent(self.world.station(actor));
+        tapped.dedup_by(|next, before| next.departs == before.departs && next.packet == before.packet);
         let udp = tapped.iter().filter_map(|tapped| Datagram::parse(actor, 0, &tapped.packet));
         udp.map(|datagram| (datagram.local, datagram.payload)).collect()
     }
