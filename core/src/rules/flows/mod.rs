@@ -16,7 +16,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::service::{Permission, Permissions, Protocol};
 use crate::time::Instant;
-use crate::timing::node::{FLOW_SILENCE, TCP_SILENCE};
+use crate::timing::node::{FLOW_NOTED, FLOW_SILENCE, TCP_SILENCE};
 
 /// Most flows that are remembered of one peer. The one that was silent longest gives way.
 pub const MAX_FLOWS: usize = 4_096;
@@ -40,6 +40,7 @@ impl Flow {
 
 #[derive(Clone, Copy)]
 struct Known {
+    /// When its last packet passed; up to [`FLOW_NOTED`] earlier than that.
     last: Instant,
     /// Whether this node opened it.
     is_ours: bool,
@@ -110,31 +111,33 @@ impl Flows {
             Kind::Error(flow) => {
                 // The receiver of the error sent the packet in it.
                 let flow = flow.map(|flow| if is_ours { flow.turned() } else { flow });
-                flow.is_some_and(|flow| self.is_known(now, flow))
+                flow.is_some_and(|flow| self.known(now, flow).is_some())
             }
             Kind::OtherIcmp => permission.admits(Protocol::Icmp, 0),
             Kind::Other => [&self.permissions.out, &self.permissions.back].contains(&&Permission::Everything),
             Kind::Of(flow, may_open) => {
                 let flow = if is_ours { flow } else { flow.turned() };
                 let port = if is_ours { flow.peers } else { flow.own };
-                let opens = may_open && permission.admits(flow.protocol, port);
-                if self.is_known(now, flow) {
-                    let was_ours = self.known.get(&flow).is_some_and(|known| known.is_ours);
-                    self.note(now, flow, was_ours);
-                    true
-                } else if opens {
-                    self.note(now, flow, is_ours);
-                    true
-                } else {
-                    false
+                if let Some(Known { last, is_ours }) = self.known(now, flow) {
+                    // Each packet of a flow costs one look into the table, and few of them a change.
+                    if now >= last + FLOW_NOTED {
+                        self.note(now, flow, is_ours);
+                    }
+                    return true;
                 }
+                let opens = may_open && permission.admits(flow.protocol, port);
+                if opens {
+                    self.note(now, flow, is_ours);
+                }
+                opens
             }
         }
     }
 
-    fn is_known(&self, now: Instant, flow: Flow) -> bool {
+    /// What is known of a flow that is not over.
+    fn known(&self, now: Instant, flow: Flow) -> Option<Known> {
         let silence = if flow.protocol == Protocol::Tcp { TCP_SILENCE } else { FLOW_SILENCE };
-        self.known.get(&flow).is_some_and(|known| now < known.last + silence)
+        self.known.get(&flow).copied().filter(|known| now < known.last + silence)
     }
 
     fn note(&mut self, now: Instant, flow: Flow, is_ours: bool) {
