@@ -157,7 +157,8 @@ timings! {
     /// time the resolver asks its next server. That server may be a stranger, who would learn the name and deny it.
     KNOWN_QUERY_PATIENCE: Duration = Duration::from_millis(900);
 
-    /// A name query whose answer is not known is answered without an address after this time.
+    /// A name query whose answer is not known is answered without an address after this time (proposed method; in the
+    /// conventional method, where the NMS asks the peer first, after [`ROUTE_TIMEOUT`]).
     ///
     /// Why: as [`KNOWN_QUERY_PATIENCE`], for a resolver with its default of 5 s. A shorter wait would deny names of
     /// peers wherever the NMS is slow.

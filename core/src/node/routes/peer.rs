@@ -26,7 +26,7 @@ use crate::timing::node::{
     DIRECT_HEAD_START, DIRECT_SILENCE, FIRST_IMPROVEMENT, KNOWN_QUERY_PATIENCE, LONGEST_IMPROVEMENT, QUERY_PATIENCE,
     RENEWAL_RETRY, REPLACED_LINGER, ROUTE_TIMEOUT,
 };
-use crate::timing::{Due, Timer, earliest};
+use crate::timing::{Due, Timer, earliest, patient};
 
 /// Attempts at a direct tunnel in place of an old direct one. Then the relay is asked for.
 const DIRECT_RENEWALS: u8 = 3;
@@ -37,8 +37,10 @@ pub(super) struct Peer {
     pub(super) reference: PeerRef,
     /// The peer's virtual addresses, once a Route Direction has told them.
     pub(super) addresses: Option<Virtual>,
-    /// This node or the peer is slow, as the last Route Direction says.
+    /// This node or the peer is slow, as the last Route Direction says, or this node finds.
     pub(super) slow: bool,
+    /// How long a name query may wait for the peer's address.
+    pub(super) unknown_patience: Duration,
     /// Packets and queries that wait for the first tunnel.
     pub(super) held: Held,
     /// The tunnel that carries packets before it is up, if there is one.
@@ -279,6 +281,7 @@ impl Peer {
             reference,
             addresses: None,
             slow: false,
+            unknown_patience: QUERY_PATIENCE,
             held: Held::default(),
             ahead: None,
             traffic: Traffic::default(),
@@ -542,7 +545,7 @@ impl Peer {
 
     /// How long a name query for this peer may wait for a tunnel.
     pub(super) fn query_patience(&self) -> Duration {
-        if self.addresses.is_some() { KNOWN_QUERY_PATIENCE } else { QUERY_PATIENCE }
+        if self.addresses.is_some() { KNOWN_QUERY_PATIENCE } else { patient(self.unknown_patience, self.slow) }
     }
 
     /// The earliest instant at which something is to be done, and what.

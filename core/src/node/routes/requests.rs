@@ -7,7 +7,9 @@ use crate::event::{DropReason, Event, Failure};
 use crate::message::{DirectionRequest, ErrorCode, Want};
 use crate::node::part::{TunnelId, Turn};
 use crate::timers::Backoff;
-use crate::timing::node::{DIRECTION_DOUBTFUL, DIRECTION_RETRY, DIRECTION_TRIES, REPLACED_LINGER, ROUTE_TIMEOUT};
+use crate::timing::node::{
+    DIRECTION_DOUBTFUL, DIRECTION_RETRY, DIRECTION_TRIES, QUERY_PATIENCE, REPLACED_LINGER, ROUTE_TIMEOUT,
+};
 use crate::timing::patient;
 
 impl Routes {
@@ -15,7 +17,9 @@ impl Routes {
     pub(super) fn want_route(&mut self, turn: &mut Turn<'_, RouteOutput>, id: PeerId) {
         let own = self.slow;
         let Some(peer) = self.peers.find_mut(id) else { return };
-        peer.search.until = turn.now + if own || peer.slow { 3 * ROUTE_TIMEOUT } else { ROUTE_TIMEOUT };
+        peer.slow |= own;
+        peer.unknown_patience = if self.reliable { QUERY_PATIENCE } else { ROUTE_TIMEOUT };
+        peer.search.until = turn.now + if peer.slow { 3 * ROUTE_TIMEOUT } else { ROUTE_TIMEOUT };
         if self.registered {
             self.request(turn, id, Want::Any);
         } else {

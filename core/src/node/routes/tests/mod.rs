@@ -409,11 +409,22 @@ fn a_request_without_an_answer_is_repeated_then_doubted_then_given_up() {
         499   | timeout    |                                              | bob asks any#0 holds
         500   | timeout    | request bob any #0 again                     | bob asks any#0 holds
         1500  | timeout    | request bob any #0 again; doubt              | bob asks any#0 holds
-        3999  | timeout    | request bob any #0 again; doubt              | bob asks any#0 holds
-        4000  | timeout    | answer failed                                | bob asks any#0
-        11999 | timeout    | request bob any #0 again; doubt              | bob asks any#0
-        12000 | timeout    |                                              | bob asks any#0
+        11999 | timeout    | request bob any #0 again; doubt              | bob asks any#0 holds
+        12000 | timeout    | answer failed                                | bob asks any#0
         24000 | timeout    | tell down: no answer in time                 |
+        ",
+    );
+}
+
+#[test]
+fn where_the_nms_answers_at_once_a_query_without_an_answer_waits_no_longer_than_a_resolver() {
+    check(
+        Case::new(true),
+        "
+        0     | registered |                                              |
+        0     | query bob  | tell wanted; request bob any #0              | bob asks any#0 holds
+        3999  | timeout    |                                              | bob asks any#0 holds
+        4000  | timeout    | answer failed                                | bob asks any#0
         ",
     );
 }
