@@ -231,7 +231,7 @@ timings! {
     /// A connection of two nodes carries packets for no longer than this, if the policy is `optimal` (proposed method).
     /// Then another one is built, with keys of its own, and replaces it.
     ///
-    /// Why: who steals the keys of a connection reads what it carried. OpenVPN makes new keys after the same time
+    /// Why: a thief of the keys of a connection reads what it carried. OpenVPN makes new keys after the same time
     /// (`reneg-sec`). A connection costs some 10 KB.
     TUNNEL_LIFETIME: Duration = Duration::from_secs(3_600);
 

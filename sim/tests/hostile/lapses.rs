@@ -94,7 +94,7 @@ pub(crate) fn a_certificate_that_is_renewed_in_time_costs_no_packet_and_no_tunne
     }
 }
 
-/// Who learns the keys of one connection can read the packets of its lifetime, and no others.
+/// The keys of one connection open the packets of its lifetime, and no others.
 pub(crate) fn the_keys_of_a_connection_are_replaced_after_its_lifetime() {
     for (top, kind) in WAYS.into_iter().filter(|(top, _)| top.contains("optimal")) {
         let top = format!("{top}\ntunnel_lifetime_s = 20");

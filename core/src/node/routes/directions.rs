@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use super::peer::Origin;
 use super::table::PeerId;
-use super::{Answer, RouteOutput, Routes};
+use super::{Answer, RouteOutput, Routes, route_timeout};
 use crate::event::DropReason;
 use crate::message::{PeerRef, RouteDirection, Want};
 use crate::node::part::{Asked, TunnelId, Turn};
@@ -36,7 +36,7 @@ impl Routes {
         }
         self.withdraw_request(transaction, &direction, initiator);
         let Some((id, lost)) =
-            self.peers.identify(now + self.route_timeout(slow), &direction.peer, direction.virtual_addresses)
+            self.peers.identify(now + route_timeout(slow || self.slow), &direction.peer, direction.virtual_addresses)
         else {
             return turn.push(RouteOutput::dropped(DropReason::Limit));
         };

@@ -303,18 +303,13 @@ impl Routes {
         if known.is_some() {
             return known;
         }
-        let Some(id) = self.peers.insert(turn.now + self.route_timeout(false), reference) else {
+        let Some(id) = self.peers.insert(turn.now + route_timeout(self.slow), reference) else {
             turn.push(RouteOutput::dropped(DropReason::Limit));
             return None;
         };
         turn.push(RouteOutput::Event(Event::RouteRequested { peer: self.peers.get(id).label() }));
         self.want_route(turn, id);
         Some(id)
-    }
-
-    /// How long a peer without a tunnel is searched for; `slow`: the peer is.
-    fn route_timeout(&self, slow: bool) -> Duration {
-        if slow || self.slow { 3 * ROUTE_TIMEOUT } else { ROUTE_TIMEOUT }
     }
 
     /// Sends a packet to a peer, or holds it until there is a tunnel.
@@ -394,6 +389,11 @@ impl Routes {
         self.peers.forget_tunnel(tunnel);
         turn.push(RouteOutput::Forget(tunnel));
     }
+}
+
+/// How long a peer without a tunnel is searched for; `slow`: this node or the peer is.
+fn route_timeout(slow: bool) -> Duration {
+    if slow { 3 * ROUTE_TIMEOUT } else { ROUTE_TIMEOUT }
 }
 
 /// Counts the packets that went ahead into a tunnel that did not come up.

@@ -2,7 +2,7 @@
 
 use super::peer::{PeerState, PendingRequest};
 use super::table::PeerId;
-use super::{Answer, RouteOutput, Routes, lose, take_due};
+use super::{Answer, RouteOutput, Routes, lose, route_timeout, take_due};
 use crate::event::{DropReason, Event, Failure};
 use crate::message::{DirectionRequest, ErrorCode, Want};
 use crate::node::part::{TunnelId, Turn};
@@ -19,7 +19,7 @@ impl Routes {
         let Some(peer) = self.peers.find_mut(id) else { return };
         peer.slow |= own;
         peer.unknown_patience = if self.reliable { QUERY_PATIENCE } else { ROUTE_TIMEOUT };
-        peer.search.until = turn.now + if peer.slow { 3 * ROUTE_TIMEOUT } else { ROUTE_TIMEOUT };
+        peer.search.until = turn.now + route_timeout(peer.slow);
         if self.registered {
             self.request(turn, id, Want::Any);
         } else {

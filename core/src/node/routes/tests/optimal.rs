@@ -101,7 +101,7 @@ fn failed_attempts_fall_back_to_the_relay_then_pause_and_let_the_other_node_dial
         270   | down t2 timeout                        |                                  | bob wanted any@670 holds
         670   | timeout                                | request bob any #4               | bob asks any#4 holds
         4000  | timeout                                | answer 198.18.0.10               | bob asks any#4
-        12000 | timeout                                |                                  | bob asks any#4      
+        12000 | timeout                                |                                  | bob asks any#4
         24670 | timeout                                | tell down: no answer in time     |
         ",
     );
