@@ -182,7 +182,14 @@ impl Lab {
         self.until_registered(from, 10);
         let script = format!("ping -n -c 1 -W 12 {to}.cyphonic.test");
         let ping = || self.within(from, "bash").args(["-c", &script]).stdout(Stdio::null()).status().unwrap().success();
-        assert!(until(10, || ping().then_some(())).is_some(), "{from} does not reach {to}: {}", self.log(from));
+        assert!(
+            until(10, || ping().then_some(())).is_some(),
+            "{from} does not reach {to}: {}\n== {to}\n{}\n== trs\n{}\n== nms\n{}",
+            self.log(from),
+            self.log(to),
+            self.log("trs"),
+            self.log("nms")
+        );
     }
 
     /// The log of a daemon.

@@ -7,6 +7,7 @@
 mod common;
 mod losses;
 mod moves;
+mod overtaking;
 mod restarts;
 mod scene;
 mod search;

@@ -11,6 +11,7 @@ mod expected;
 mod granted;
 mod inbound;
 mod moving;
+mod overtaken;
 mod pathed;
 mod relayed;
 mod services;
@@ -31,6 +32,7 @@ use self::end::End;
 use self::expected::Expected;
 use self::granted::Held;
 use self::inbound::Inbound;
+use self::overtaken::Overtaken;
 use self::pathed::Pathed;
 use self::services::NmsLinks;
 use self::standby::Standby;
@@ -106,6 +108,7 @@ pub(super) struct Proposed {
     path_timers: Timers<End>,
     grants: Held,
     standby: Standby,
+    overtaken: Overtaken,
     out: VecDeque<CarriageOutput>,
 }
 
@@ -153,6 +156,7 @@ impl Proposed {
             path_timers: Timers::default(),
             grants: Held::default(),
             standby: Standby::default(),
+            overtaken: Overtaken::default(),
             name: config.name.clone(),
             id: NodeId::of(&config.name),
             places: Places::new(config),
@@ -407,6 +411,7 @@ impl Carriage for Proposed {
             ("tunnels that the peer dials", self.expected.counts().0),
             ("legs", self.by_leg.len()),
             ("grants", self.grants.count()),
+            ("datagrams that overtook their announcement", self.overtaken.count()),
             ("peers whose path is not searched", self.expected.counts().1),
         ]
     }
@@ -627,13 +632,16 @@ impl Carriage for Proposed {
             }
             return false;
         }
-        let blind = destination_prefix(&payload).and_then(|leg| self.by_leg.get(&leg).copied());
-        if let Some(tunnel) = blind {
-            self.on_blind_datagram(now, tunnel, local, remote, payload)
-        } else {
-            self.links.set_search(!self.expected.has_unsearched());
-            self.links.hear_datagram(now, local, remote, payload).is_some()
+        let prefix = destination_prefix(&payload);
+        if let Some(tunnel) = prefix.and_then(|leg| self.by_leg.get(&leg).copied()) {
+            return self.on_blind_datagram(now, tunnel, local, remote, payload);
         }
+        if let Some(leg) = prefix.filter(|&leg| self.has_overtaken(leg)) {
+            self.hold_overtaken(now, leg, Way { local, remote }, payload);
+            return false;
+        }
+        self.links.set_search(!self.expected.has_unsearched());
+        self.links.hear_datagram(now, local, remote, payload).is_some()
     }
 
     fn handle_stream(&mut self, _now: Instant, _id: StreamId, _event: StreamInput) {

@@ -333,7 +333,8 @@ impl Proposed {
             }
             // Datagrams that do not come from a service are for the tunnels. A stateless reset has random bytes in
             // place of a prefix.
-            None if !self.by_leg.contains_key(&prefix) && !self.links.leads_to(way.remote) => {
+            None if self.by_leg.contains_key(&prefix) || self.has_overtaken(prefix) => Err(payload),
+            None if !self.links.leads_to(way.remote) => {
                 if is_not_quic(&payload) {
                     return Err(payload);
                 }

@@ -197,6 +197,7 @@ impl Proposed {
         // The leg's last packets go first. An observer, who sees both connections on the same ports, can then tell them
         // apart: a packet of the leg after the first Initial could belong to either, until the Initial is answered.
         self.blind_touched.insert(id);
+        self.take_overtaken(now, id, cid);
         true
     }
 
@@ -213,6 +214,12 @@ impl Proposed {
             // The Tunnel Request may be among the datagrams that were taken just before.
             self.links.finish(now);
             self.drain_main(now);
+            if let Some(Tunnel { state: TunnelState::LegWaiting(leg), .. }) = self.tunnels.get(&id)
+                && let Some(leg) = self.links.relay_cid(*leg)
+            {
+                self.hold_overtaken(now, leg, Way { local, remote }, payload);
+                return false;
+            }
         }
         let Some(tunnel) = self.tunnels.get_mut(&id) else { return false };
         let (TunnelState::EndToEnd(EndToEnd { leg, links, .. }) | TunnelState::Up(Path::Blind { leg, links, .. })) =

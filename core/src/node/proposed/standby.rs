@@ -27,6 +27,8 @@ pub(super) struct Standby {
     at: Vec<SocketAddr>,
     leg: Option<LinkId>,
     is_up: bool,
+    /// The identifier of the leg, once it is up.
+    cid: Option<RelayCid>,
     /// When the next standing leg is opened.
     again: Option<Instant>,
     /// Tunnel Requests that came before their Route Directions.
@@ -59,7 +61,7 @@ impl Proposed {
     pub(super) fn take_offer(&mut self, now: Instant, addresses: Vec<SocketAddr>) {
         self.standby.at = addresses;
         match self.standby.leg {
-            Some(leg) if self.standby.is_up => self.report_leg(now, self.links.relay_cid(leg)),
+            Some(_) if self.standby.is_up => self.report_leg(now, self.standby.cid),
             Some(_) => {}
             None => self.open_standby(now),
         }
@@ -91,13 +93,19 @@ impl Proposed {
     /// The handshake with the TRS is finished. The NMS is told of the leg.
     pub(super) fn on_standby_open(&mut self, now: Instant, leg: LinkId) {
         self.standby.is_up = true;
-        let cid = self.links.relay_cid(leg);
-        self.report_leg(now, cid);
+        self.standby.cid = self.links.relay_cid(leg);
+        self.report_leg(now, self.standby.cid);
+    }
+
+    /// The identifier of the standing leg, if it is up.
+    pub(super) const fn standby_cid(&self) -> Option<RelayCid> {
+        self.standby.cid
     }
 
     pub(super) fn on_standby_closed(&mut self, now: Instant) {
         let was_up = std::mem::take(&mut self.standby.is_up);
         self.standby.leg = None;
+        self.standby.cid = None;
         self.standby.early.clear();
         self.standby.again = Some(now + LEG_AGAIN);
         if was_up {
@@ -119,10 +127,11 @@ impl Proposed {
     /// only if it is up. After [`LEG_AGAIN`] another standing leg is opened.
     pub(super) fn take_standby(&mut self, now: Instant, which: Option<RelayCid>) -> Option<Taken> {
         let (leg, is_up) = (self.standby.leg?, self.standby.is_up);
-        if which.is_some() && (!is_up || self.links.relay_cid(leg) != which) {
+        if which.is_some() && (!is_up || self.standby.cid != which) {
             return None;
         }
         self.standby.leg = None;
+        self.standby.cid = None;
         self.standby.is_up = false;
         self.standby.again = Some(now + LEG_AGAIN);
         Some(Taken { leg, is_up, is_told: which.is_some(), early: std::mem::take(&mut self.standby.early) })

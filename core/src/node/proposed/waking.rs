@@ -35,6 +35,7 @@ impl Proposed {
     pub(super) fn forget_all(&mut self) {
         self.owners.clear();
         self.standby.forget();
+        self.overtaken.forget();
         self.inbound.clear();
         self.inbound_timers = Timers::default();
         self.nms = None;
