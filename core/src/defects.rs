@@ -129,6 +129,8 @@ mod planting {
         LapsedLinkKept,
         /// A registration outlives the certificate of its login (I12, conventional method).
         LapsedLoginKept,
+        /// A tunnel outlives the certificate of a peer that says nothing to the NMS (conventional method).
+        SilentLapseMissed,
         /// A node that renews its certificate tells nobody.
         RenewalUntold,
         /// A connection of two nodes carries packets for as long as it works.
@@ -151,6 +153,8 @@ mod planting {
         GrantUnchecked,
         /// The NMS gives a node the virtual addresses of its database, whatever the node's certificate says.
         CertifiedAddressesIgnored,
+        /// An address leads to the node that has it in the database, whatever certificates say.
+        CertifiedOwnerForgotten,
         /// A node believes the virtual addresses that the NMS says, of itself and of a peer, whatever certificates say.
         OtherAddressesBelieved,
         /// Half-open handshakes are refused at their limit, even if one source has taken all places.
@@ -163,6 +167,8 @@ mod planting {
         RulesUnasked,
         /// Nodes let packets pass that the access rules do not permit (I11).
         ServicesUnchecked,
+        /// Access rules of an earlier run of the NMS count more than those of the present one.
+        EarlierRulesPreferred,
         /// The NMS tells no node of a change of the access rules (I12).
         RuleChangeUntold,
         /// The name in the certificate of a dialing peer is not compared.

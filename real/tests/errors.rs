@@ -393,6 +393,15 @@ fn an_invitation_is_listed_replaced_aloud_taken_back_and_gone_with_its_device() 
     assert_eq!(fine(path, &["device", "uninvite", "c.cyphonic.test"]), "c.cyphonic.test is not invited any more\n");
     refused(&run(path, &["device", "uninvite", "c.cyphonic.test"]), 2, &["c.cyphonic.test", "no invitation"]);
     // Every command that shuts a name out also cancels its invitation.
+    // No certificate was ever made for this name.
+    invite("d.cyphonic.test", &[]);
+    fine(path, &["ca", "revoke", "d.cyphonic.test", "--database", "cyphonic.db"]);
+    assert!(!fine(path, &["device", "list"]).contains("d.cyphonic.test"), "its token counts still");
+    refused(
+        &run(path, &["ca", "revoke", "d.cyphonic.test", "--database", "cyphonic.db"]),
+        2,
+        &["no certificate for d.cyphonic.test"],
+    );
     for evict in [&["device", "remove"][..], &["ca", "revoke", "--database", "cyphonic.db"]] {
         invite("a.cyphonic.test", &["--replace"]);
         assert!(fine(path, &["device", "list"]).contains("invited until"));

@@ -42,6 +42,7 @@ fn send_past_the_tunnel(lab: &Lab, from: &str, to: &[String; 2], at: &str) {
 fn neighbours_reach_no_virtual_address_past_the_tunnel_and_nothing_leaves_from_one_there() {
     let Some(mut lab) = Lab::up("flt", "1", "proposed", "as nms trs a") else { return };
     lab.sh("b", "sysctl -qw net.ipv4.conf.all.rp_filter=0 net.ipv4.conf.default.rp_filter=0");
+    lab.sh("b", "ip addr add 192.0.2.6/24 dev eth0");
     lab.start("b", &[]);
     let (a, b) = (virtual_addresses(&lab, "a"), virtual_addresses(&lab, "b"));
     lab.until_reached("a", "b");
@@ -63,10 +64,19 @@ fn neighbours_reach_no_virtual_address_past_the_tunnel_and_nothing_leaves_from_o
     };
     let served = |from: &str, bind: &str| says(&lab, from, &format!("timeout 2 socat - TCP6:[{}]:7001{bind}", b[1]));
     let all_heard = || fs::read_to_string(&heard).unwrap_or_default();
+    // To b's real addresses, at which services listen too.
+    let says_beside = |words: &str| {
+        says(&lab, "trs", &format!("echo {words}-4 | socat -u - UDP4-SENDTO:192.0.2.6:7000,bind={}:5000", a[0]));
+        says(&lab, "trs", &format!("echo {words}-6 | socat -u - UDP6-SENDTO:[2001:db8::6]:7000,bind=[{}]:5000", a[1]));
+    };
     says_past("trs", "forged");
+    says_beside("forged-beside");
+    says(&lab, "nms", "echo honest-4 | socat -u - UDP4-SENDTO:192.0.2.6:7000");
+    says(&lab, "nms", "echo honest-6 | socat -u - UDP6-SENDTO:[2001:db8::6]:7000");
     says_past("a", "true");
     soon(5, "what comes by the tunnel is heard", &lab, || all_heard().contains("true-6").then_some(()));
     assert!(all_heard().contains("true-4") && !all_heard().contains("forged"), "{}", all_heard());
+    assert!(all_heard().contains("honest-4") && all_heard().contains("honest-6"), "{}", all_heard());
     assert_eq!((served("trs", ""), served("a", "")), (String::new(), "served".to_owned()));
     // No packet leaves from b's virtual address by another interface, even if a program asks for it.
     lab.sh("nms", "ip addr add 2001:db8::77/64 dev eth0 nodad; rm -f left; true");
@@ -88,10 +98,18 @@ fn neighbours_reach_no_virtual_address_past_the_tunnel_and_nothing_leaves_from_o
     assert_eq!(served("trs", ""), "");
     assert!(!all_heard().contains("again"), "{}", all_heard());
     assert!(!lab.ask("b", &["status"]).contains("packet filter"), "nothing is wrong");
-    // The filter names b's virtual addresses and no others, and is gone in the end.
+    // A network of the machine that has the range keeps it: its packets pass.
+    lab.sh("b", "ip addr add 198.18.7.1/24 dev eth0");
+    lab.sh("trs", "ip addr add 198.18.7.2/24 dev eth0");
+    says(&lab, "trs", "echo neighbour | socat -u - UDP4-SENDTO:192.0.2.6:7000,bind=198.18.7.2:5000");
+    soon(3, "its own network is heard", &lab, || all_heard().contains("neighbour").then_some(()));
+    // The filter names b's virtual addresses and the range, and no others, and is gone in the end.
     let rules = lab.sh("b", "nft list ruleset");
-    let named = rules.matches("addr ").count();
-    assert_eq!(named, rules.matches(&b[0]).count() + rules.matches(&b[1]).count(), "{rules}");
+    assert_eq!(rules.matches("fib saddr oif").count(), 2, "{rules}");
+    let ours = [&b[0], &b[1], "198.18.0.0/16", "2001:db8:c::/64", "198.18.7.0/24 accept"];
+    for line in rules.lines().filter(|line| line.contains("addr ")) {
+        assert!(ours.iter().any(|own| line.contains(own)), "{line} in {rules}");
+    }
     for server in &mut servers {
         let _ = server.kill();
         let _ = server.wait();
@@ -112,6 +130,21 @@ fn packets_to_virtual_addresses_never_leave_in_the_clear_also_after_the_daemon_w
     for to in &b {
         assert!(way(&lab, to).contains("dev cyphonic0"), "{}", way(&lab, to));
     }
+    // Not even if a program asks for another interface, or a rule of policy routing leads there.
+    let seen = lab.path("seen");
+    let script =
+        format!("timeout 4 tcpdump -l -n -i eth0 net 198.18.0.0/16 or net 2001:db8:c::/64 >{} || true", seen.display());
+    let mut watch = lab.within("as", "bash").args(["-c", &script]).stderr(Stdio::null()).spawn().unwrap();
+    std::thread::sleep(Duration::from_millis(700));
+    for to in &b {
+        says(&lab, "a", &format!("ping -n -c 1 -W 1 -I eth0 {to}"));
+    }
+    lab.sh("a", "ip rule add pref 100 lookup 52; ip route add default via 192.0.2.2 table 52");
+    says(&lab, "a", &format!("ping -n -c 1 -W 1 {}", b[0]));
+    lab.sh("a", "ip rule del pref 100; ip route flush table 52");
+    let _ = watch.wait();
+    assert_eq!(fs::read_to_string(&seen).unwrap().trim(), "", "it left in the clear");
+    lab.until_reached("a", "b");
     let goes_nowhere = |lab: &Lab| {
         for to in &b {
             let way = way(lab, to);

@@ -119,10 +119,13 @@ impl Nms {
     }
 
     /// Notes that two nodes use a path at the TRS, so each was told the other's name.
-    pub(super) fn are_holders(&mut self, a: NodeId, b: NodeId) {
+    pub(super) fn are_holders(&mut self, now: Instant, a: NodeId, b: NodeId) {
         for pair in [(a, b), (b, a)] {
             if !Access::remember(&mut self.access.holders, pair) {
                 self.access.overflowed = true;
+            }
+            if let Some(name) = self.name_of(pair.0) {
+                self.watch_login_of(now, pair.0, &name);
             }
         }
     }
@@ -139,6 +142,7 @@ impl Nms {
     /// Ends the access of a name: its registration, and its tunnels at its holders.
     pub(super) fn end_access(&mut self, now: Instant, name: &Fqdn) {
         let node = NodeId::of(name);
+        self.lapses.forget(node);
         self.void_key(node);
         if let Some(registration) = self.nodes.remove(&node) {
             self.expiry.set(node, None);
@@ -148,7 +152,7 @@ impl Nms {
             }
             self.void_pending_of(now, node);
         }
-        if self.access.ended.len() < MAX_NODES {
+        if self.access.ended.len() < MAX_HOLDERS {
             self.access.ended.insert(node, name.clone());
         }
         let mut holders = Access::take(&mut self.access.holders, node);
@@ -169,7 +173,7 @@ impl Nms {
     }
 
     /// The common key of a node's last login is void, so the node must log in again, and the AS decides.
-    fn void_key(&mut self, node: NodeId) {
+    pub(super) fn void_key(&mut self, node: NodeId) {
         let new = self.new_key();
         let Ok(Some(old)) = self.store.common_key(node) else { return };
         if self.store.put_common_key(node, &new, None).is_ok() {
@@ -269,6 +273,7 @@ impl Nms {
             } else if self.forbids(node, name) {
                 self.tell_ended(now, node, name.clone(), Some(ErrorCode::NotPermitted));
             } else if peer != node {
+                self.watch_login_of(now, peer, name);
                 self.tell_permissions(now, node, name);
                 let is_old = self.access.afresh.contains(&peer) && !self.access.holders.contains(&(peer, node));
                 if is_old && !self.access.overflowed {

@@ -122,7 +122,7 @@ impl Nms {
         let Some(Asked { node, peer, transaction, grant, .. }) = self.path_grants.remove(id) else { return false };
         if accepted {
             // The TRS has these paths, so the NMS directed the two nodes to each other, perhaps before a restart.
-            self.are_holders(node, peer);
+            self.are_holders(now, node, peer);
             self.send(now, node, transaction, 0, &Message::PathGrant(grant));
         } else {
             self.send(now, node, transaction, 0, &Message::Error(ErrorCode::NoRelay));

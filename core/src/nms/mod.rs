@@ -9,9 +9,11 @@
 //! from its certificate. No field of a message's body can change it.
 
 mod access;
+mod certified;
 mod fleet;
 mod grants;
 mod inside;
+mod lapses;
 mod proof;
 mod rates;
 mod registry;
@@ -30,8 +32,10 @@ use rand_chacha::ChaCha20Rng;
 use rand_chacha::rand_core::{RngCore, SeedableRng};
 
 use self::access::Access;
+use self::certified::Certified;
 use self::grants::PathGrants;
 use self::inside::InsideTold;
+use self::lapses::Lapses;
 use self::proof::Tokens;
 use self::rates::Rates;
 use self::registry::{Registration, Session};
@@ -141,6 +145,9 @@ pub struct Nms {
     concerned: BTreeSet<(NodeId, PendingId)>,
     pending_timers: Timers<PendingId>,
     access: Access,
+    certified: Certified,
+    /// The ends of logins (conventional method).
+    lapses: Lapses,
     tokens: Tokens,
     inside_told: InsideTold,
     rates: Rates,
@@ -194,6 +201,8 @@ impl Nms {
             concerned: BTreeSet::new(),
             pending_timers: Timers::default(),
             access: Access::default(),
+            certified: Certified::default(),
+            lapses: Lapses::default(),
             tokens,
             inside_told: InsideTold::default(),
             rates: Rates::default(),
@@ -412,6 +421,7 @@ impl Machine for Nms {
             Input::Timeout => {
                 self.links.handle_timeout(now);
                 self.expire(now);
+                self.end_lapsed(now);
                 self.pending_timeout(now);
                 self.tell_again(now);
                 self.void_again(now);
@@ -427,7 +437,7 @@ impl Machine for Nms {
 
     fn next_timer(&self) -> Option<Due> {
         let silent = self.expiry.next().map(|at| Timer::SilentNode.at(at));
-        let access = [self.access.next_timer(), self.voids.next_timer()];
+        let access = [self.access.next_timer(), self.voids.next_timer(), self.lapses.next_timer()];
         earliest([self.links.next_timer(), silent, self.next_pending_timer()].into_iter().chain(access))
     }
 
@@ -439,6 +449,8 @@ impl Machine for Nms {
             ("route constructions", self.pending.len().max(self.asked.len()).max(self.concerned.len() / 2)),
             ("timers", self.pending_timers.count()),
             ("access", self.access.count()),
+            ("addresses in certificates", self.certified.count()),
+            ("logins that end", self.lapses.count()),
             ("inside addresses told", self.inside_told.count()),
             ("rates of nodes and sources", self.rates.count()),
             ("paths to be taken away", self.voids.count()),

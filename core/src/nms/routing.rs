@@ -157,7 +157,7 @@ impl Nms {
     fn find_peer(&self, node: NodeId, peer: &PeerRef) -> Result<NodeId, ErrorCode> {
         let name = match peer {
             PeerRef::Name(name) => Some(name.clone()),
-            PeerRef::Virtual(address) => self.store.owner_of(*address).map_err(|_| ErrorCode::Unavailable)?,
+            PeerRef::Virtual(address) => self.owner_of(*address)?,
         };
         let name = name.ok_or(ErrorCode::UnknownPeer)?;
         let responder = NodeId::of(&name);
@@ -385,7 +385,7 @@ impl Nms {
         });
         Some(RouteDirection {
             peer: other.name.clone(),
-            virtual_addresses: other.certified.or_else(|| self.store.addresses_of(&other.name).ok().flatten())?,
+            virtual_addresses: self.addresses_of(other)?,
             pattern,
             dial: pending.choice.dialer == to,
             candidates: candidates.iter().map(|&place| self.told(node, other, place)).collect(),

@@ -111,6 +111,8 @@ timers! {
     LoginTooLong => "login that takes too long closed",
     /// The NMS forgets a node that has said nothing.
     SilentNode => "silent node forgotten",
+    /// The NMS compares its clock with the earliest end of a login (conventional method).
+    LoginLapse => "look at the end of a login",
     /// The NMS sends what waits for an answer again.
     RoutingRetry => "Relay Request or Route Direction sent again",
     /// The NMS forgets a route construction.

@@ -303,16 +303,31 @@ impl Ca {
     }
 
     /// A certificate for a device whose public key this is, with the certificates between it and the root
-    /// (PEM).
-    pub fn certify(&self, subject: Subject, key: PublicKey, days: u64) -> Result<String, Failure> {
+    /// (PEM). `may` says whether it may still have one. It is asked while nothing can be revoked: a revocation before
+    /// that counts, and a later one takes this certificate back, too.
+    pub fn certify(
+        &self,
+        subject: Subject,
+        key: PublicKey,
+        days: u64,
+        may: impl FnOnce() -> Result<(), Failure>,
+    ) -> Result<String, Failure> {
         names::of_device(&subject.name, Some(&self.zone))?;
-        self.certify_again(subject, key, days)
+        self.certify_again(subject, key, days, may)
     }
 
     /// The same for a name of the zone that has a certificate for this key: a service's too.
-    pub fn certify_again(&self, subject: Subject, key: PublicKey, days: u64) -> Result<String, Failure> {
+    pub fn certify_again(
+        &self,
+        subject: Subject,
+        key: PublicKey,
+        days: u64,
+        may: impl FnOnce() -> Result<(), Failure>,
+    ) -> Result<String, Failure> {
         names::of_zone(&subject.name, &self.zone)?;
-        let (serial, span) = self.next(&lock(&self.folder)?, &subject.name, days)?;
+        let lock = lock(&self.folder)?;
+        may()?;
+        let (serial, span) = self.next(&lock, &subject.name, days)?;
         let chain = self.authority.certify(subject, key, serial, span).map_err(|error| pki(&error))?;
         Ok(pem_of(&chain))
     }
@@ -525,11 +540,12 @@ mod tests {
                 let failure = ca.issue(&name(bad), 30, renew).unwrap_err();
                 assert_eq!(failure.code, Code::Usage, "{bad}: {failure}");
             }
-            assert!(ca.certify((&name(bad)).into(), PublicKey([1; 32]), 30).is_err(), "{bad}");
+            assert!(ca.certify((&name(bad)).into(), PublicKey([1; 32]), 30, || Ok(())).is_err(), "{bad}");
         }
         assert_eq!(contents(folder.path()), before);
         for service in ["as.example.org", "nms.example.org", "trs.example.org"] {
-            assert_eq!(ca.certify((&name(service)).into(), PublicKey([1; 32]), 30).unwrap_err().code, Code::Usage);
+            let certified = ca.certify((&name(service)).into(), PublicKey([1; 32]), 30, || Ok(()));
+            assert_eq!(certified.unwrap_err().code, Code::Usage);
             ca.issue(&name(service), 30, false).unwrap();
         }
     }

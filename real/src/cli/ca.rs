@@ -11,7 +11,7 @@ use cyphonic_core::store::Store;
 use ipnet::{Ipv4Net, Ipv6Net};
 
 use super::{device, print};
-use crate::error::Failure;
+use crate::error::{Code, Failure};
 use crate::settings::Parsed;
 use crate::store::{SqliteStore, store_failure};
 use crate::{ca, drive, files, inspect, names, run};
@@ -152,10 +152,21 @@ pub(super) fn run(args: &CaArgs) -> Result<(), Failure> {
             print(&format!("{}: {}\n", args.dir.display(), ca::rotate(&args.dir, step, *force)?));
         }
         CaCommands::Revoke { name, database } => {
-            let (list, count) = ca::Ca::open(&args.dir)?.revoke(name)?;
-            print(&format!("{}: {count} more; copy it to AS, NMS, TRS and every node\n", list.display()));
-            if let Some(database) = database {
-                let was = device::evict(database, name)?;
+            let revoked = ca::Ca::open(&args.dir)?.revoke(name);
+            // A name without a certificate may have a password or an invitation, so the database comes in any case.
+            let evicted = database.as_deref().map(|database| device::evict(database, name).map(|was| (database, was)));
+            let had_another = matches!(&evicted, Some(Ok((_, was))) if was.device || was.invitation);
+            match revoked {
+                Ok((list, count)) => {
+                    print(&format!("{}: {count} more; copy it to AS, NMS, TRS and every node\n", list.display()));
+                }
+                Err(error) if error.code == Code::Usage && had_another => {
+                    let _ = std::io::stderr().write_all(format!("note: {error}\n").as_bytes());
+                }
+                Err(error) => return Err(error),
+            }
+            if let Some(evicted) = evicted {
+                let (database, was) = evicted?;
                 print(&format!("{}: {}", database.display(), device::told(name, was)));
             }
         }

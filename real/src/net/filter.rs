@@ -1,9 +1,19 @@
-//! A packet filter for a node's own virtual addresses, in nf_tables.
+//! A packet filter around a node's virtual addresses, in nf_tables.
 //!
 //! Linux takes a packet for any of its addresses on any interface (RFC 1122 §3.3.4.2 calls this the weak host model).
 //! Without a filter, a neighbour on the LAN that has no key could send past the tunnel, "from a peer's virtual address"
 //! to ours. So packets to or from a virtual address of this node are dropped, in and out, on all interfaces but the
-//! virtual one and loopback. The filter names no other address.
+//! virtual one and loopback.
+//!
+//! A neighbour could also send "from a peer's virtual address" to a real address of this machine. Services that listen
+//! on all addresses would take that for a packet of the peer. So a packet that comes in from an address of the
+//! overlay's range is dropped, too, if this machine's route to that address leads into the virtual interface (`fib`, a
+//! reverse-path check as in RFC 3704 §2.2). Where another network of the machine has the range, its route wins, and its
+//! packets pass. A kernel without `fib` has a filter without this check.
+//!
+//! Packets to the overlay's range do not leave by another interface, even if a program asks for that interface, or if
+//! a rule of policy routing (ip-rule(8)) leads past the routes of the main table. Prefixes of the range that another
+//! network of the machine has are excepted.
 //!
 //! The filter is a table of its own, made over netlink. That needs no program: containers often lack nft(8). The table
 //! belongs to the socket that made it (`NFT_TABLE_F_OWNER`, Linux 5.12). No other program can change it, and `flush
@@ -13,11 +23,13 @@
 //!
 //! The message formats are those of `linux/netfilter/nf_tables.h`.
 
+use std::collections::BTreeSet;
 use std::io;
 use std::net::IpAddr;
 use std::os::fd::OwnedFd;
 
 use cyphonic_core::name::Virtual;
+use ipnet::IpNet;
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, netlink};
 
@@ -52,8 +64,19 @@ const PRIORITY: i32 = -300;
 /// Hooks by number (`NF_INET_PRE_ROUTING`, `NF_INET_POST_ROUTING`), the key of the interface (`NFT_META_IIF`, `_OIF`),
 /// and the chain's name.
 const CHAINS: [(u32, u32, &str); 2] = [(0, 4, "in"), (4, 5, "out")];
-/// Two rules that accept, and two for each address, in each chain.
-const RULES: usize = CHAINS.len() * (2 + 4);
+/// Most prefixes that are excepted one by one. If there are more, the whole range is.
+const EXCEPTED: usize = 64;
+
+/// What a filter is about.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Guarded {
+    /// The node's virtual addresses.
+    pub(super) own: Virtual,
+    /// The overlay's ranges, IPv4 and IPv6.
+    pub(super) ranges: [IpNet; 2],
+    /// Prefixes that meet the ranges and that another network of the machine has.
+    pub(super) others: BTreeSet<IpNet>,
+}
 
 /// The filter of a node. It is removed when this is dropped.
 pub(super) struct Filter {
@@ -62,27 +85,50 @@ pub(super) struct Filter {
     interface: u32,
     /// Whether other programs are kept from changing the table.
     owned: bool,
+    /// Whether the kernel can look up the route to a packet's source.
+    looks_up: bool,
+    guarded: Guarded,
+    /// The number of rules in the table.
+    rules: usize,
 }
 
 impl Filter {
-    /// Makes the table for these virtual addresses. `interface` is the index of the virtual interface, `name` its name.
+    /// Makes the table. `interface` is the index of the virtual interface, `name` its name.
     ///
     /// # Errors
     /// The kernel has no nf_tables, or refuses.
-    pub(super) fn make(name: &str, interface: u32, own: Virtual) -> io::Result<Self> {
+    pub(super) fn make(name: &str, interface: u32, guarded: Guarded) -> io::Result<Self> {
         let flags = SocketFlags::CLOEXEC;
         let socket =
             rustix::net::socket_with(AddressFamily::NETLINK, SocketType::RAW, flags, Some(netlink::NETFILTER))?;
         let fits = |one: char| one.is_ascii_alphanumeric() || "._-".contains(one);
         let name: String = name.chars().map(|one| if fits(one) { one } else { '_' }).collect();
-        let mut filter = Self { socket, table: format!("cyphonic-{name}"), interface, owned: true };
-        filter.replace(own)?;
+        let table = format!("cyphonic-{name}");
+        let mut filter = Self { socket, table, interface, owned: true, looks_up: true, guarded, rules: 0 };
+        filter.replace_or_less()?;
         Ok(filter)
     }
 
-    /// Replaces the table by one for these virtual addresses. One transaction does it, if the kernel can.
-    pub(super) fn replace(&mut self, own: Virtual) -> io::Result<()> {
-        match self.commit(own, OWNER) {
+    /// Replaces the table, if it is about something else. One transaction does it, if the kernel can.
+    pub(super) fn replace(&mut self, guarded: Guarded) -> io::Result<()> {
+        if self.guarded == guarded {
+            return Ok(());
+        }
+        self.guarded = guarded;
+        self.replace_or_less()
+    }
+
+    fn replace_or_less(&mut self) -> io::Result<()> {
+        let done = self.replace_by();
+        if done.is_err() && self.looks_up {
+            self.looks_up = false;
+            return self.replace_by();
+        }
+        done
+    }
+
+    fn replace_by(&mut self) -> io::Result<()> {
+        match self.commit(OWNER) {
             // EOPNOTSUPP: an earlier run left a table without an owner. EINVAL: the kernel is an older one.
             Err(error)
                 if [Errno::OPNOTSUPP, Errno::INVAL]
@@ -94,49 +140,64 @@ impl Filter {
         batch.push(DELETE_TABLE, 0, &string(1, &self.table));
         // There may be no table to delete.
         let _ = self.request(&batch.end());
-        if self.commit(own, OWNER).is_ok() {
+        if self.commit(OWNER).is_ok() {
+            self.owned = true;
             return Ok(());
         }
         self.owned = false;
-        self.commit(own, 0)
+        self.commit(0)
     }
 
-    fn commit(&self, own: Virtual, flags: u32) -> io::Result<()> {
+    fn commit(&mut self, flags: u32) -> io::Result<()> {
         let mut batch = Batch::begin();
         let table = [string(1, &self.table), number(2, flags)].concat();
         // The first command keeps an existing table, so the second always has one to delete.
         batch.push(NEW_TABLE, CREATE, &table);
         batch.push(DELETE_TABLE, 0, &string(1, &self.table));
         batch.push(NEW_TABLE, CREATE, &table);
+        let mut count = 0;
         for (hook, interface, chain) in CHAINS {
             let hook = [number(1, hook), number(2, PRIORITY.cast_unsigned())].concat();
             let new = [string(1, &self.table), string(3, chain), nested(4, &hook), string(7, "filter")].concat();
             batch.push(NEW_CHAIN, CREATE, &new);
-            let accept = |index: u32| [meta(interface), equals(&index.to_ne_bytes()), verdict(1)].concat();
-            let mut rules = vec![accept(self.interface), accept(LOOPBACK)];
-            for address in [IpAddr::from(own.v4), own.v6.into()] {
-                // `NFPROTO_IPV4` and `_IPV6`, and the places of source and destination in their headers.
-                let (family, bytes, places) = match address {
-                    IpAddr::V4(v4) => (2, v4.octets().to_vec(), [12, 16]),
-                    IpAddr::V6(v6) => (10, v6.octets().to_vec(), [8, 24]),
-                };
-                rules.extend(places.map(|place| {
-                    let of_family = [meta(15), equals(&[family])].concat();
-                    let field = payload(place, bytes.len() as u32);
-                    [of_family, field, equals(&bytes), expression("counter", &[]), verdict(0)].concat()
-                }));
-            }
-            for rule in rules {
+            for rule in self.rules_of(chain, interface) {
                 let new = [string(1, &self.table), string(2, chain), nested(4, &rule)].concat();
                 batch.push(NEW_RULE, CREATE | APPEND, &new);
+                count += 1;
             }
         }
+        self.rules = count;
         self.request(&batch.end())
+    }
+
+    /// The rules of a chain; `interface` is the key of its packets' interface.
+    fn rules_of(&self, chain: &str, interface: u32) -> Vec<Vec<u8>> {
+        let Guarded { own, ranges, others } = &self.guarded;
+        let drop = || [expression("counter", &[]), verdict(0)].concat();
+        let accept = |index: u32| [meta(interface), equals(&index.to_ne_bytes()), verdict(1)].concat();
+        let mut rules = vec![accept(self.interface), accept(LOOPBACK)];
+        for address in [IpAddr::from(own.v4), own.v6.into()] {
+            rules.extend([true, false].map(|is_source| [among(IpNet::from(address), is_source), drop()].concat()));
+        }
+        if chain == "in" {
+            let elsewhere = || [way_back(), equals(&self.interface.to_ne_bytes()), drop()].concat();
+            let ranges = ranges.iter().filter(|_| self.looks_up);
+            rules.extend(ranges.map(|range| [among(*range, true), elsewhere()].concat()));
+        } else if others.len() <= EXCEPTED {
+            rules.extend(others.iter().map(|other| [among(*other, false), verdict(1)].concat()));
+            rules.extend(ranges.map(|range| [among(range, false), drop()].concat()));
+        }
+        rules
     }
 
     /// Whether the table is unchanged.
     pub(super) fn stands(&self) -> bool {
-        self.owned || self.rules().is_ok_and(|rules| rules == RULES)
+        self.owned || self.rules().is_ok_and(|rules| rules == self.rules)
+    }
+
+    /// Whether packets from a peer's address that come past the tunnel are dropped.
+    pub(super) fn looks_up(&self) -> bool {
+        self.looks_up
     }
 
     fn rules(&self) -> io::Result<usize> {
@@ -263,6 +324,36 @@ fn meta(key: u32) -> Vec<u8> {
 /// Loads a field of the network header into register 1.
 fn payload(offset: u32, length: u32) -> Vec<u8> {
     expression("payload", &[number(1, 1), number(2, 1), number(3, offset), number(4, length)].concat())
+}
+
+/// Continues if the packet's source (or else its destination) is in this network.
+fn among(network: IpNet, is_source: bool) -> Vec<u8> {
+    // `NFPROTO_IPV4` and `_IPV6`, and the places of source and destination in their headers.
+    let (family, places) = if network.addr().is_ipv4() { (2, [12, 16]) } else { (10, [8, 24]) };
+    let bytes = |address: IpAddr| match address {
+        IpAddr::V4(v4) => v4.octets().to_vec(),
+        IpAddr::V6(v6) => v6.octets().to_vec(),
+    };
+    let (address, mask) = (bytes(network.network()), bytes(network.netmask()));
+    let field = payload(places[usize::from(!is_source)], address.len() as u32);
+    [meta(15), equals(&[family]), field, masked(&mask), equals(&address)].concat()
+}
+
+/// Keeps these bits of register 1.
+fn masked(mask: &[u8]) -> Vec<u8> {
+    if mask.iter().all(|byte| *byte == 255) {
+        return Vec::new();
+    }
+    let nothing = vec![0; mask.len()];
+    let length = mask.len() as u32;
+    let mask = [nested(4, &attribute(1, mask)), nested(5, &attribute(1, &nothing))].concat();
+    expression("bitwise", &[[number(1, 1), number(2, 1), number(3, length)].concat(), mask].concat())
+}
+
+/// Loads the interface to which the route to the packet's source leads into register 1: `NFT_FIB_RESULT_OIF` of
+/// `NFTA_FIB_F_SADDR`.
+fn way_back() -> Vec<u8> {
+    expression("fib", &[number(1, 1), number(2, 1), number(3, 1)].concat())
 }
 
 /// Continues if register 1 has this value.

@@ -20,7 +20,7 @@ use rtnetlink::packet_route::route::{RouteAttribute, RouteHeader, RouteMessage, 
 use rtnetlink::{Error, Handle, LinkMessageBuilder, LinkUnspec, RouteMessageBuilder};
 use tokio::sync::{Mutex, mpsc};
 
-use super::filter::Filter;
+use super::filter::{Filter, Guarded};
 use super::losses::Losses;
 use super::routes::{Known, Meets, PROTOCOL, Plan, Route, Way};
 use super::{Notice, watch};
@@ -137,7 +137,8 @@ impl Network {
         self.given.clear();
         self.own = Some(own);
         // The filter comes before the addresses, so that no address is ever without one.
-        self.guard(own, &name);
+        let families = [self.look(true, &[]).await, self.look(false, &[]).await];
+        self.guard(own, &name, &families);
         let up = LinkMessageBuilder::<LinkUnspec>::default().index(self.index).up().build();
         self.handle.link().set(up).execute().await.map_err(fail)?;
         self.give(own.v4.into()).await.map_err(fail)?;
@@ -205,15 +206,10 @@ impl Network {
         let up = link.as_ref().is_some_and(|link| link.up);
         let name = link.as_ref().map_or("the virtual interface", |link| link.name.as_str()).to_owned();
         let mut notices = BTreeSet::new();
-        if let Some(own) = self.own {
+        if self.own.is_some() {
             if self.filter.as_ref().is_some_and(|filter| !filter.stands()) {
                 tracing::warn!("somebody removed the packet filter of the virtual addresses: it is made again");
                 self.filter = None;
-            }
-            if self.filter.is_none()
-                && let Some(notice) = self.guard(own, &name)
-            {
-                notices.insert(notice);
             }
             if !up {
                 notices.insert(Notice::new(format!("{name} is down"), format!("ip link set {name} up")));
@@ -225,6 +221,10 @@ impl Network {
         }
         let has = self.addresses().await;
         let families = [self.look(true, &has).await, self.look(false, &has).await];
+        if let Some(own) = self.own {
+            notices.extend(self.guard(own, &name, &families));
+            notices.extend(self.unguarded());
+        }
         let taken: Vec<_> = families.iter().flat_map(|family| self.taken(family, link.as_ref())).collect();
         let mut later = BTreeMap::new();
         if self.losses.len() > LOSSES {
@@ -392,16 +392,29 @@ impl Network {
         self.notices = notices;
     }
 
-    /// Makes the packet filter anew. Returns the reason if there is none.
-    fn guard(&mut self, own: Virtual, name: &str) -> Option<Notice> {
+    /// Makes the packet filter, if it is not there or is about something else. Returns the reason if there is none.
+    fn guard(&mut self, own: Virtual, name: &str, families: &[Family]) -> Option<Notice> {
+        let ranges = [self.range(false), self.range(true)];
+        let others = families.iter().flat_map(|family| &family.plan.meet).map(|(_, route)| route.to.trunc()).collect();
+        let guarded = Guarded { own, ranges, others };
         let done = match &mut self.filter {
-            Some(filter) => filter.replace(own),
-            none => Filter::make(name, self.index, own).map(|filter| *none = Some(filter)),
+            Some(filter) => filter.replace(guarded),
+            none => Filter::make(name, self.index, guarded).map(|filter| *none = Some(filter)),
         };
         done.err().map(|error| {
             self.filter = None;
             let what = "there is no packet filter, so neighbours reach the virtual addresses past the tunnel";
             Notice::new(format!("{what}: {error}"), "use a kernel with nf_tables (CONFIG_NF_TABLES_INET)")
+        })
+    }
+
+    /// What the filter lacks.
+    fn unguarded(&self) -> Option<Notice> {
+        let lacks = self.filter.as_ref().is_some_and(|filter| !filter.looks_up());
+        lacks.then(|| {
+            let what = "neighbours on the LAN can send packets from peers' virtual addresses to this machine's real \
+                        addresses: the kernel has no `fib` for packet filters";
+            Notice::new(what.to_owned(), "use a kernel with CONFIG_NFT_FIB_INET, or set rp_filter to 1 (IPv4)")
         })
     }
 

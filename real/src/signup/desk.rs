@@ -214,11 +214,17 @@ impl Desk {
         if let Some(chain) = known {
             return Ok(chain);
         }
+        self.refuse_revoked_key(name, key)?;
         let subject = self.subject(name, None)?;
         self.note(name)?;
-        let chain = ca.certify(subject, key, ca::LEAF_DAYS)?;
+        let chain = ca.certify(subject, key, ca::LEAF_DAYS, || self.refuse_outlived(name))?;
         // The invitation is used up last, so that it stays valid if anything before fails.
         let used = judge(self.store.take_invitation(name, token, &key.0, &chain, now))?;
+        if used.is_none() {
+            // At the beginning of time: it is no renewal that could be given again.
+            let noted = self.store.note_renewal(name, &key.0, &ca.id(), (&chain, Duration::ZERO));
+            noted.map_err(|error| failed(&error))?;
+        }
         Ok(used.unwrap_or(chain))
     }
 
@@ -229,9 +235,11 @@ impl Desk {
         if !tls::names(shown).contains(name) {
             return Err(refuse("the certificate is another's"));
         }
-        if self.published()?.lists.has_revoked(shown)? {
-            return Err(refuse("the certificate was revoked"));
-        }
+        let is_not_revoked = || {
+            let revoked = self.published()?.lists.has_revoked(shown)?;
+            if revoked { Err(refuse("the certificate was revoked")) } else { Ok(()) }
+        };
+        is_not_revoked()?;
         if tls::public_key(shown) != Some(key.0.to_vec()) {
             return Err(refuse(
                 "a renewal is for the same key; another one takes an invitation, or `cyphonic ca issue`",
@@ -250,11 +258,11 @@ impl Desk {
             return Ok(chain);
         }
         let chain = if is_service {
-            ca.certify_again(name.into(), key, ca::LEAF_DAYS)?
+            ca.certify_again(name.into(), key, ca::LEAF_DAYS, is_not_revoked)?
         } else {
             let subject = self.subject(name, tls::addresses(shown))?;
             self.note(name)?;
-            ca.certify_again(subject, key, ca::LEAF_DAYS)?
+            ca.certify_again(subject, key, ca::LEAF_DAYS, is_not_revoked)?
         };
         let noted = self.store.note_renewal(name, &key.0, &ca.id(), (&chain, drive::since_epoch()));
         noted.map_err(|error| failed(&error))?;
@@ -264,8 +272,10 @@ impl Desk {
     /// The certificate of the last renewal, if that was within [`RENEWAL_EVERY`] and counts still. So a name has few
     /// certificates at one time, and a list that takes them back has few entries, however often a device asks.
     fn renewed_today(&self, ca: &Ca, name: &Fqdn, key: PublicKey) -> Result<Option<String>, Failure> {
-        let since = drive::since_epoch().saturating_sub(RENEWAL_EVERY);
-        let chain = self.store.renewed(name, &key.0, &ca.id(), since).map_err(|error| failed(&error))?;
+        let now = drive::since_epoch();
+        // A clock that was ahead made certificates that do not count yet.
+        let times = now.saturating_sub(RENEWAL_EVERY)..=now;
+        let chain = self.store.renewed(name, &key.0, &ca.id(), times).map_err(|error| failed(&error))?;
         let Some(chain) = chain else { return Ok(None) };
         let certificate = pem::parse(&chain).map_err(Failure::other)?.into_contents().into();
         Ok((!self.published()?.lists.has_revoked(&certificate)?).then_some(chain))
@@ -283,6 +293,21 @@ impl Desk {
         let made = self.store.invited_at(name).map_err(|error| failed(&error))?.unwrap_or_default().as_secs();
         let revoked = self.published()?.lists.has_since(name, made);
         if revoked { Err(refuse("the name was revoked after this invitation was made")) } else { Ok(()) }
+    }
+
+    /// Refuses the key of a certificate that was revoked. A thief who has the key could use the new certificate, too,
+    /// because all peers see it.
+    fn refuse_revoked_key(&self, name: &Fqdn, key: PublicKey) -> Result<(), Failure> {
+        let last = self.store.last_certificate(name).map_err(|error| failed(&error))?;
+        let last = last.and_then(|(known, chain)| (known == key.0).then(|| pem::parse(&chain).ok()).flatten());
+        let issued = files::certificates(&self.folder.join(format!("{name}.pem"))).unwrap_or_default();
+        let issued = issued.into_iter().next().filter(|one| tls::public_key(one) == Some(key.0.to_vec()));
+        for certificate in last.map(|block| block.into_contents().into()).into_iter().chain(issued) {
+            if self.published()?.lists.has_revoked(&certificate)? {
+                return Err(refuse("the certificate of this key was revoked: remove the key, so that another is made"));
+            }
+        }
+        Ok(())
     }
 
     /// A device with its virtual addresses: those of its present certificate, or else those of the database.

@@ -518,6 +518,25 @@ mod tests {
             assert_eq!(serials(" c.example"), 3);
             let good = files::credentials(&name("c.example"), &certificate, &key, &roots, None).unwrap();
             assert_eq!(addresses(&good.identity), given);
+            // It was made while the clock was ahead, so it does not count yet.
+            holder.execute("UPDATE renewals SET made = made + 90000", []).unwrap();
+            renew("c.example", "8").sign_up().await.unwrap();
+            assert_eq!(serials(" c.example"), 4);
+            // A revocation that comes while a renewal waits for the authority's lock.
+            invite("e.example", "e", false).unwrap();
+            invited("e.example", "e", "13").sign_up().await.unwrap();
+            let lock = std::fs::File::options().append(true).open(pki.join("lock")).unwrap();
+            lock.lock().unwrap();
+            let revoke = async {
+                tokio::time::sleep(Duration::from_millis(300)).await;
+                let issued = std::fs::read_to_string(pki.join("issued")).unwrap();
+                let line = issued.lines().find(|line| line.ends_with(" e.example")).unwrap();
+                std::fs::write(pki.join("revoked"), format!("{line}\n")).unwrap();
+                drop(lock);
+            };
+            let (outlived, ()) = tokio::join!(renew("e.example", "13").sign_up(), revoke);
+            assert!(outlived.unwrap_err().to_string().contains("revoked"));
+            assert_eq!(serials(" e.example"), 1, "a certificate after its revocation");
             std::fs::rename(&certificate, certificate.with_file_name("x.example.pem")).unwrap();
             std::fs::copy(&key, key.with_file_name("x.example.key")).unwrap();
             assert!(renew("x.example", "8").sign_up().await.is_err(), "it is not in its certificate");
@@ -544,6 +563,14 @@ mod tests {
             Ca::open(&pki).unwrap().revoke(&name("c.example")).unwrap();
             let revoked = renew("c.example", "10").sign_up().await.unwrap_err();
             assert!(revoked.to_string().contains("revoked"), "{revoked}");
+            // The thief has the key, and would see the new certificate.
+            invite("c.example", "g", true).unwrap();
+            std::fs::create_dir(folder.path().join("14")).unwrap();
+            std::fs::copy(folder.path().join("10/c.example.key"), folder.path().join("14/c.example.key")).unwrap();
+            let known = invited("c.example", "g", "14").sign_up().await.unwrap_err();
+            assert!(known.to_string().contains("certificate of this key was revoked"), "{known}");
+            std::fs::remove_file(folder.path().join("14/c.example.key")).unwrap();
+            invited("c.example", "g", "14").sign_up().await.unwrap();
 
             // A token that was forgotten when its name was revoked, and a service's name.
             let earlier = drive::since_epoch().saturating_sub(Duration::from_secs(5));
@@ -573,7 +600,7 @@ mod tests {
             let fetch = |have| super::list(&place, &as_name, &credentials.roots, have);
             let Revoked::Whole { list, names } = fetch(Vec::new()).await.unwrap() else { panic!("all of them") };
             assert_eq!(list, std::fs::read_to_string(pki.join("crl.pem")).unwrap());
-            assert!(names.iter().all(|(whose, _)| *whose == name("c.example")));
+            assert!(names.iter().all(|(whose, _)| ["c.example", "e.example"].contains(&whose.as_str())));
 
             ca::init(&folder.path().join("other"), &name("example")).unwrap();
             let stranger = Applicant { roots: folder.path().join("other/root.pem"), ..invited("d.example", "d", "9") };

@@ -8,6 +8,7 @@
 //! * the last certificate with that pair has ended. It is noted when it is made.
 
 use std::net::{Ipv4Addr, Ipv6Addr};
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use cyphonic_core::name::{Fqdn, NodeId, Virtual};
@@ -36,21 +37,31 @@ impl SqliteStore {
         self.write(|transaction| transaction.execute(sql, params![name.as_str(), seconds(until)]).map(drop))
     }
 
-    /// The certificate (PEM) that a renewal after `since` made for this name and key by this CA, if there was one.
+    /// The certificate (PEM) that a renewal at one of these times made for this name and key by this CA, if there was
+    /// one.
     pub fn renewed(
         &self,
         name: &Fqdn,
         key: &[u8; 32],
         ca: &[u8; 32],
-        since: Duration,
+        times: RangeInclusive<Duration>,
     ) -> Result<Option<String>, StoreError> {
-        let sql = "SELECT certificate FROM renewals WHERE name = ?1 AND key = ?2 AND ca = ?3 AND made > ?4";
+        let sql = "SELECT certificate FROM renewals
+                   WHERE name = ?1 AND key = ?2 AND ca = ?3 AND made BETWEEN ?4 AND ?5";
+        let (from, to) = (seconds(*times.start()), seconds(*times.end()));
         self.read(|connection| {
-            connection.query_row(sql, params![name.as_str(), key, ca, seconds(since)], |row| row.get(0)).optional()
+            connection.query_row(sql, params![name.as_str(), key, ca, from, to], |row| row.get(0)).optional()
         })
     }
 
-    /// Notes the certificate (PEM) that a renewal has made.
+    /// The last certificate (PEM) that a sign-up or a renewal made for this name, and its public key.
+    pub fn last_certificate(&self, name: &Fqdn) -> Result<Option<([u8; 32], String)>, StoreError> {
+        let sql = "SELECT key, certificate FROM renewals WHERE name = ?1";
+        let row = |row: &rusqlite::Row<'_>| Ok((row.get(0)?, row.get(1)?));
+        self.read(|connection| connection.query_row(sql, params![name.as_str()], row).optional())
+    }
+
+    /// Notes the certificate (PEM) that a sign-up or a renewal has made.
     pub fn note_renewal(
         &self,
         name: &Fqdn,

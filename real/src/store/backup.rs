@@ -50,6 +50,9 @@ impl SqliteStore {
     /// made.
     pub fn restore(copy: &Path, path: &Path, skip: u32, now: Duration) -> Result<Restored, Failure> {
         let source = judged(copy)?;
+        // Through a symbolic link the file takes another's place, and AS and NMS may know the file by its own path.
+        let real = std::fs::canonicalize(path).ok();
+        let path = real.as_deref().unwrap_or(path);
         let replaced = path.exists().then(|| set_free(path)).transpose()?;
         let fresh = files::name_of_copy(&path.with_extension("restored"), 1);
         let _ = std::fs::remove_file(&fresh);
@@ -259,6 +262,19 @@ mod tests {
             let known = store.last_epoch(NodeId::of(&name("b.example"))).unwrap();
             assert_eq!(known, (!is_lost).then_some(u64::MAX), "the replaced database knows more");
         }
+    }
+
+    #[test]
+    fn a_copy_takes_the_place_of_the_file_to_which_a_symbolic_link_leads() {
+        let folder = tempfile::tempdir().unwrap();
+        let [path, copy, link] = ["db", "copy", "link"].map(|file| folder.path().join(file));
+        add(&open(&path), "a.example");
+        SqliteStore::backup(&path, &copy).unwrap();
+        add(&open(&path), "b.example");
+        std::os::unix::fs::symlink(&path, &link).unwrap();
+        SqliteStore::restore(&copy, &link, 8, NOW).unwrap();
+        assert!(link.is_symlink());
+        assert_eq!(open(&path).devices().unwrap().len(), 1, "AS and NMS have the file by its own path");
     }
 
     #[test]

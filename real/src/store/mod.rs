@@ -32,6 +32,8 @@ const BUSY: Duration = Duration::from_secs(2);
 const BUSY_SERVING: Duration = Duration::from_millis(50);
 /// How many evictions the database remembers. The NMS looks every second.
 const MAX_EVICTIONS: i64 = 10_000;
+/// The write-ahead log is emptied at most this often. It costs two writes to the disk.
+const EMPTY_EVERY: Duration = Duration::from_secs(1);
 /// The shortest time between two log lines about the same failure.
 const LOG_EVERY: Duration = Duration::from_secs(10);
 
@@ -75,6 +77,8 @@ pub struct SqliteStore {
     /// How long the pair of a removed name is kept.
     free_after: Duration,
     connection: Mutex<Connection>,
+    /// When the write-ahead log was emptied last because it had a key that is void, and whether it has one again.
+    emptied: Mutex<(Option<Instant>, bool)>,
     /// The last failure, when it was logged, and how often it has occurred since.
     failures: Mutex<Option<(Option<ErrorCode>, Instant, u64)>>,
 }
@@ -124,7 +128,8 @@ impl SqliteStore {
         })?;
         let connection = Mutex::new(connection);
         let free_after = addresses::FREE_AFTER;
-        Ok(Self { path: path.to_owned(), range, free_after, connection, failures: Mutex::new(None) })
+        let emptied = Mutex::default();
+        Ok(Self { path: path.to_owned(), range, free_after, connection, emptied, failures: Mutex::new(None) })
     }
 
     /// Brings an existing file up to date. A copy of the file before stays beside it. Epochs that prevent registrations
@@ -213,7 +218,7 @@ impl SqliteStore {
 
     /// Evicts a name: removes its device and its invitation. Returns which of them it had at `now`.
     pub fn evict(&self, name: &Fqdn, now: Duration) -> Result<Evicted, StoreError> {
-        self.write(|transaction| {
+        self.write_keys(|transaction| {
             let invitation = is_open(transaction, name, now)?;
             Ok(Evicted { device: remove(transaction, NodeId::of(name), Some(name))?, invitation })
         })
@@ -276,7 +281,7 @@ impl SqliteStore {
         certificate: &str,
         now: Duration,
     ) -> Result<Invitation, StoreError> {
-        self.write(|transaction| {
+        self.write_keys(|transaction| {
             let worth = invitation(transaction, name, token, key, now)?;
             if worth == Invitation::Good {
                 transaction.execute(
@@ -340,7 +345,33 @@ impl SqliteStore {
             transaction.commit()?;
             Ok(value)
         })();
+        if done.is_ok() {
+            self.empty_log(&connection, false);
+        }
         done.map_err(|error| self.failed(&error))
+    }
+
+    /// As [`Self::write`], if a common key is void afterwards. The write-ahead log still has that key, so it is
+    /// emptied: at once, or (if that was done a moment ago) after the next write.
+    fn write_keys<T>(
+        &self,
+        write: impl FnOnce(&Transaction<'_>) -> Result<T, rusqlite::Error>,
+    ) -> Result<T, StoreError> {
+        let done = self.write(write)?;
+        self.empty_log(&self.lock(), true);
+        Ok(done)
+    }
+
+    /// Empties the write-ahead log if it has a key that is void: `has_more` says that it has one more now. It stays if
+    /// the other process is reading, and is emptied after the next write.
+    fn empty_log(&self, connection: &Connection, has_more: bool) {
+        let mut emptied = self.emptied.lock().unwrap_or_else(PoisonError::into_inner);
+        emptied.1 |= has_more;
+        let soon = emptied.0.is_some_and(|last| last.elapsed() < EMPTY_EVERY);
+        if emptied.1 && !soon {
+            let busy = connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get::<_, i64>(0));
+            *emptied = (Some(Instant::now()), busy != Ok(0));
+        }
     }
 }
 
@@ -480,7 +511,7 @@ fn begin_anew(connection: &Connection, node: NodeId) -> rusqlite::Result<()> {
 impl Store for SqliteStore {
     fn put_device(&self, device: &Device) -> Result<(), StoreError> {
         let password = device.password.as_ref();
-        self.write(|transaction| {
+        self.write_keys(|transaction| {
             note_eviction(transaction, NodeId::of(&device.name))?;
             transaction.execute(
                 "INSERT OR REPLACE INTO devices (node, name, iterations, salt, hash, certificate)
@@ -508,11 +539,11 @@ impl Store for SqliteStore {
     }
 
     fn remove_device(&self, node: NodeId) -> Result<(), StoreError> {
-        self.write(|transaction| remove(transaction, node, None).map(drop))
+        self.write_keys(|transaction| remove(transaction, node, None).map(drop))
     }
 
     fn put_common_key(&self, node: NodeId, key: &Key128, ends: Option<Duration>) -> Result<(), StoreError> {
-        self.write(|transaction| {
+        self.write_keys(|transaction| {
             let sql = "INSERT OR REPLACE INTO common_keys (node, key, ends) VALUES (?1, ?2, ?3)";
             transaction.execute(sql, params![node.0, key.0, ends.map(seconds)])
         })?;

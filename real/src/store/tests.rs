@@ -276,3 +276,23 @@ fn a_name_that_a_registration_had_shut_out_for_ever_is_readmitted_by_the_migrati
     assert_eq!((store.last_epoch(shut_out), store.common_key(shut_out)), (Ok(None), Ok(None)));
     assert_eq!((store.last_epoch(well), store.common_key(well)), (Ok(Some(7)), Ok(Some(Key128([1; 16])))));
 }
+
+#[test]
+fn a_common_key_that_is_void_is_in_no_file_of_the_database_any_more() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("a.db");
+    let name: Fqdn = "alice.example".parse().unwrap();
+    let (auth, nms) = (open(&path), open(&path));
+    auth.put_device(&Device { name: name.clone(), password: None, certificate_login: true }).unwrap();
+    let keys = [[0xa7; 16], [0xb8; 16]];
+    for key in keys {
+        auth.put_common_key(NodeId::of(&name), &Key128(key), None).unwrap();
+        assert_eq!(nms.common_key(NodeId::of(&name)), Ok(Some(Key128(key))));
+    }
+    // `cyphonic device remove`, while AS and NMS run.
+    open(&path).evict(&name, Duration::ZERO).unwrap();
+    for file in std::fs::read_dir(folder.path()).unwrap() {
+        let (file, bytes) = file.map(|file| (file.path(), std::fs::read(file.path()).unwrap())).unwrap();
+        assert!(!keys.iter().any(|key| bytes.windows(16).any(|at| at == key)), "{}", file.display());
+    }
+}

@@ -22,7 +22,7 @@ use cyphonic_sim::soak::depth::Depth;
 use cyphonic_sim::soak::generate::generate;
 use cyphonic_sim::soak::violation::Invariant;
 
-use crate::{amplification, certified, grants, insiders, lapses, rates, reflection, revoked, silence};
+use crate::{amplification, certified, grants, insiders, lapses, rates, reflection, revoked, rules, silence};
 
 /// Most runs for one defect: two cores make as many in a minute, even in a debug build.
 const MOST_RUNS: u64 = 4_000;
@@ -39,7 +39,7 @@ struct Caught {
 }
 
 /// The defects that a directed attack shows, and the test that is the attack.
-const DIRECTED: [(Defect, &str, fn()); 14] = [
+const DIRECTED: [(Defect, &str, fn()); 17] = [
     (
         Defect::PathsOutliveAccess,
         "revoked::the_paths_of_a_revoked_node_at_the_relay_end_even_if_both_nodes_ignore_it",
@@ -69,6 +69,21 @@ const DIRECTED: [(Defect, &str, fn()); 14] = [
         Defect::OldConnectionKept,
         "lapses::the_keys_of_a_connection_are_replaced_after_its_lifetime",
         lapses::the_keys_of_a_connection_are_replaced_after_its_lifetime,
+    ),
+    (
+        Defect::SilentLapseMissed,
+        "lapses::a_node_that_says_nothing_to_the_nms_loses_its_tunnels_when_its_certificate_ends_all_the_same",
+        lapses::a_node_that_says_nothing_to_the_nms_loses_its_tunnels_when_its_certificate_ends_all_the_same,
+    ),
+    (
+        Defect::CertifiedOwnerForgotten,
+        "certified::an_address_leads_to_the_node_that_has_it_in_its_certificate",
+        certified::an_address_leads_to_the_node_that_has_it_in_its_certificate,
+    ),
+    (
+        Defect::EarlierRulesPreferred,
+        "rules::a_change_counts_though_the_clock_of_the_nms_was_set_back_before_its_restart",
+        rules::a_change_counts_though_the_clock_of_the_nms_was_set_back_before_its_restart,
     ),
     (
         Defect::RenewalUntold,

@@ -67,6 +67,30 @@ fn nothing_passes_to_or_from_a_node_whose_certificate_has_ended() {
     }
 }
 
+/// Bob's datagrams to the NMS are lost. So he does not register again, and sends no Keep Alive.
+fn silent_from(at_ms: u32) -> String {
+    step(at_ms, "\"path\"\nsite = \"b\"\nto = \"nms\"\ntowards = \"up\"\nloss = 1.0")
+}
+
+#[test]
+pub(crate) fn a_node_that_says_nothing_to_the_nms_loses_its_tunnels_when_its_certificate_ends_all_the_same() {
+    let nms_restarts = || step(20_000, "\"restart\"\nwhat = \"nms\"");
+    for way in WAYS.iter().filter(|(top, _)| top.contains("conventional")) {
+        for (expires, restarts) in [(12_000, ""), (120_000, ""), (120_000, &nms_restarts())] {
+            let steps = [
+                echoes(5_000, "alice", "bob", 3),
+                silent_from(10_000),
+                restarts.to_owned(),
+                step(expires, "\"expire\"\nnode = \"bob\""),
+                // By then the NMS has compared its clock, which has jumped.
+                echoes(expires + 65_000, "alice", "bob", 5),
+                echoes(expires + 65_000, "bob", "alice", 5),
+            ];
+            assert_eq!(answered(&play(&three(*way, &steps))), [3, 0, 0], "{way:?}, {expires}, {restarts}");
+        }
+    }
+}
+
 #[test]
 fn packets_stop_at_the_very_end_of_a_certificate_in_the_proposed_method() {
     for way in WAYS.iter().filter(|(top, _)| top.contains("proposed")) {

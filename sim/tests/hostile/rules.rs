@@ -127,6 +127,24 @@ fn a_restarted_nms_tells_nodes_what_changed_meanwhile() {
 }
 
 #[test]
+pub(crate) fn a_change_counts_though_the_clock_of_the_nms_was_set_back_before_its_restart() {
+    for way in WAYS {
+        let mut arena = arena(way, "{ default = \"closed\", allow = [{ from = [\"alice\"], to = [\"*\"] }] }");
+        assert_eq!((arena.echo(0, 1), arena.echo(1, 0)), (2, 0), "{way:?}");
+        let scenario = arena.scenario.clone();
+        arena.world.step_clock(&scenario, Actor::Nms, -7_200);
+        arena.world.restart(&scenario, SEED, &Watch::default(), Actor::Nms);
+        arena.run(45_000);
+        assert!(has_tunnel(&mut arena, 0), "{way:?}: the tunnel outlives the NMS");
+        for (from, to, echoes) in [("bob", "alice", (0, 2)), ("alice", "bob", (2, 0))] {
+            arena.world.set_rules(&by(&[(from, to)], &["icmp"]));
+            arena.run(200);
+            assert_eq!((arena.echo(0, 1), arena.echo(1, 0)), echoes, "{way:?}: {from} to {to}");
+        }
+    }
+}
+
+#[test]
 fn rules_that_change_end_live_tunnels_and_let_them_come_again() {
     for way in WAYS {
         let mut arena = arena(way, "{ default = \"open\" }");

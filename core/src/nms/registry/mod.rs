@@ -14,7 +14,7 @@ use crate::conventional::keys::Direction;
 use crate::conventional::seal::OVERHEAD;
 use crate::conventional::session::Session as SealedSession;
 use crate::epoch;
-use crate::event::{DropReason, Event, Protection};
+use crate::event::{DropReason, Protection};
 use crate::header::{Flags, Header, Kind};
 use crate::key::Key128;
 use crate::machine::{Output, Transmit};
@@ -268,6 +268,10 @@ impl Nms {
         };
         let certified = self.certified(place, &name, stored);
         let addresses = certified.unwrap_or(stored);
+        if !self.claim(now, &name, addresses, certified.is_some()) {
+            self.refuse(now, node, place, header, request, ErrorCode::Unavailable);
+            return self.dropped(DropReason::WrongIdentity);
+        }
         let observed = match place {
             Place::Conventional { remote, .. } => Some(remote),
             Place::Proposed { link } => self.links.remote(link),
@@ -289,6 +293,15 @@ impl Nms {
         // the link ends the registration.
         let sealed = matches!(session, Session::Conventional(_));
         self.expiry.set(node, sealed.then(|| now + REGISTRATION_SILENCE));
+        let ends = match &session {
+            Session::Conventional(sealed) => sealed.ends,
+            Session::Proposed { .. } => None,
+        };
+        self.watch_login(now, node, &name, ends);
+        if !sealed && matches!(self.store.common_key_ends(node), Ok(Some(_))) {
+            // The node has changed the method. Its last login of the conventional method ends nothing any more.
+            self.void_key(node);
+        }
         let last = (header.transaction, answer.clone());
         let (slow, signaling) = (header.flags.is_slow(), header.flags.signaling());
         let own = request.addresses.iter().map(|&address| SocketAddr::new(address, request.port)).collect();
@@ -321,16 +334,6 @@ impl Nms {
         if is_proved && nat && signaling == Signaling::Fast && !is_guest(observed.ip()) {
             self.offer_relay(now, node);
         }
-    }
-
-    /// The virtual addresses in a node's certificate. A fault or a manipulation of the database cannot change them.
-    fn certified(&mut self, place: Place, name: &Fqdn, stored: Virtual) -> Option<Virtual> {
-        let Place::Proposed { link } = place else { return None };
-        let shown = self.links.peer_addresses(link).filter(|_| !defect!(CertifiedAddressesIgnored))?;
-        if shown != stored {
-            self.out.push_back(Output::Event(Event::AddressesDiffer { name: name.clone(), shown, stored }));
-        }
-        Some(shown)
     }
 
     /// Accepts the epoch of a registration and returns `None`, or returns the least epoch that would be accepted.

@@ -175,6 +175,7 @@ impl Part for Routes {
         match input {
             RouteInput::Registered(own) => {
                 (self.own, self.registered, self.unregistered) = (Some(own), true, None);
+                self.peers.follow_rules_anew();
                 self.request_waiting(turn);
             }
             RouteInput::Slow(slow) => self.slow = slow,

@@ -42,6 +42,13 @@ impl Peers {
         self.peers.keys().copied().collect()
     }
 
+    /// Takes the next access rules about each peer, whatever their number: they come in another registration.
+    pub(super) fn follow_rules_anew(&mut self) {
+        for flows in self.peers.values_mut().filter_map(|peer| peer.flows.as_mut()) {
+            flows.follow_anew();
+        }
+    }
+
     /// Every peer, in the same order.
     pub(super) fn iter(&self) -> impl Iterator<Item = &Peer> {
         self.peers.values()

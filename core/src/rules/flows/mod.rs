@@ -86,6 +86,14 @@ impl Flows {
         self.known.is_empty()
     }
 
+    /// The next permissions count, whatever their number. Numbers tell later permissions of one registration from
+    /// earlier ones. An NMS whose clock was set back may have been restarted since, and counts from a lower number.
+    pub fn follow_anew(&mut self) {
+        if !defect!(EarlierRulesPreferred) {
+            self.permissions.serial = 0;
+        }
+    }
+
     /// Other permissions from now on. Flows that they admit go on.
     pub fn permit(&mut self, permissions: Permissions) {
         self.permissions = permissions;
