@@ -1,5 +1,7 @@
 //! The lab as a user meets it: the built command, what it prints, its exit codes and the files it leaves.
 
+mod qlog;
+
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
@@ -206,14 +208,20 @@ fn captures_traces_and_rows_are_written_whole() {
     let out = out.path().join("new/folder");
     let names = names(&out);
     let qlogs: Vec<_> =
-        names.iter().filter(|name| name.rsplit_once('.').is_some_and(|(_, kind)| kind == "qlog")).collect();
+        names.iter().filter(|name| name.rsplit_once('.').is_some_and(|(_, kind)| kind == "sqlog")).collect();
     assert!(qlogs.len() >= 6, "two ends of at least three connections: {names:?}");
     assert_eq!(
         names.len(),
         qlogs.len() + 5,
         "beside them rows, key log, and captures of all wires and of each: {names:?}"
     );
-    assert!(qlogs.iter().all(|name| fs::read_to_string(out.join(name)).unwrap().ends_with("}\n")));
+    for name in &qlogs {
+        qlog::assert_is_valid(name, &fs::read(out.join(name)).unwrap());
+    }
+    // A node and a service are two links of 1 ms apart, one of them with a jitter, and a server answers at once.
+    let first = |kind: &str| qlog::times(&fs::read(out.join("table4-0-seed1-alice-0_client.sqlog")).unwrap(), kind)[0];
+    let (sent, received) = (first("quic:packet_sent"), first("quic:packet_received"));
+    assert!((4.0..6.0).contains(&(received - sent)), "times are milliseconds: {sent} {received}");
 
     let capture = fs::read(out.join("table4-0-seed1.pcapng")).unwrap();
     // A section header block in this machine's byte order.

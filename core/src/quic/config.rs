@@ -14,9 +14,7 @@ use ring::{hkdf, hmac};
 use super::cid::{CidScheme, Generator, Minted};
 use super::congestion::{OpenFactory, ReopeningFactory};
 use crate::message::Framing;
-use crate::timing::quic::{
-    ACK_DELAY, INITIAL_RTT, LINK_IDLE_TIMEOUT, LINK_KEEP_ALIVE, RESET_EVERY, SIGNALING_KEEP_ALIVE,
-};
+use crate::timing::quic::{ACK_DELAY, INITIAL_RTT, LINK_IDLE_TIMEOUT, LINK_KEEP_ALIVE, SIGNALING_KEEP_ALIVE};
 use crate::tls::{self, ClientAuth, Environment, Identity, Roots, TlsError};
 use crate::version::Versions;
 
@@ -130,9 +128,28 @@ impl Congestion {
     }
 }
 
-/// Opens one writer for each connection's qlog trace.
+/// The end of its connections that writes a qlog trace.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Vantage {
+    /// The end that opened the connection.
+    Client,
+    /// The end that accepted the connections.
+    Server,
+}
+
+impl Vantage {
+    /// Its name in a trace.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Client => "client",
+            Self::Server => "server",
+        }
+    }
+}
+
+/// Opens one writer for the qlog trace of each connection of a client, and one for those of a server.
 #[derive(Clone)]
-pub struct QlogSink(pub Arc<dyn Fn() -> Box<dyn std::io::Write + Send + Sync> + Send + Sync>);
+pub struct QlogSink(pub Arc<dyn Fn(Vantage) -> Box<dyn std::io::Write + Send + Sync> + Send + Sync>);
 
 impl std::fmt::Debug for QlogSink {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -194,14 +211,14 @@ impl QuicConfig {
             Load::Packets | Load::PacketsUnprobed => self.options.keep_alive,
         };
         transport.keep_alive_interval((!defect!(KeepAliveOff)).then_some(keep_alive));
-        self.trace(&mut transport);
+        self.trace(&mut transport, Vantage::Client);
         Arc::new(transport)
     }
 
-    fn trace(&self, transport: &mut TransportConfig) {
+    fn trace(&self, transport: &mut TransportConfig, vantage: Vantage) {
         if let Some(sink) = &self.options.qlog {
             let mut qlog = QlogConfig::default();
-            qlog.writer((sink.0)()).title(Some(self.identity.name.to_string())).start_time(super::origin());
+            qlog.writer((sink.0)(vantage)).title(Some(self.identity.name.to_string())).start_time(super::origin());
             transport.qlog_stream(qlog.into_stream());
         }
     }
@@ -215,7 +232,7 @@ impl QuicConfig {
         let mut tokens = ValidationTokenConfig::default();
         tokens.sent(0);
         let mut transport = self.transport(if self.options.serves_packets { Load::Packets } else { Load::Signaling });
-        self.trace(&mut transport);
+        self.trace(&mut transport, Vantage::Server);
         server
             .transport_config(Arc::new(transport))
             .validation_token_config(tokens)
@@ -228,7 +245,7 @@ impl QuicConfig {
     pub(super) fn unprobed(&self, server: &ServerConfig) -> ServerConfig {
         let mut server = server.clone();
         let mut transport = self.transport(Load::PacketsUnprobed);
-        self.trace(&mut transport);
+        self.trace(&mut transport, Vantage::Server);
         server.transport_config(Arc::new(transport));
         server
     }
@@ -262,7 +279,8 @@ pub(super) fn endpoint(
     let memory = memory.map(mark_key);
     let mut config = EndpointConfig::new(Arc::new(reset_key));
     if memory.is_some() {
-        config.min_reset_interval(RESET_EVERY);
+        // `Resets` has the limits.
+        config.min_reset_interval(Duration::ZERO);
     }
     // QUIC's fixed bit tells QUIC packets from probes, which arrive at the same ports ([`crate::probe`]). So it is not
     // greased.

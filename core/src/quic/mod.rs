@@ -19,7 +19,7 @@ mod congestion;
 mod links;
 
 pub use cid::{CidScheme, PATHED_CID_LEN, RELAYED_CID_LEN, destination_prefix};
-pub use config::{Congestion, Load, QlogSink, QuicConfig, QuicOptions};
+pub use config::{Congestion, Load, QlogSink, QuicConfig, QuicOptions, Vantage};
 pub use links::{
     DatagramRefused, LinkClosed, LinkId, LinkOutput, Links, MAX_HALF_OPEN, MAX_STREAM_BACKLOG, MOST_UNREAD, is_initial,
 };

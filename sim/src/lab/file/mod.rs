@@ -1,6 +1,7 @@
 //! Runs one file: every cell of its sweep with every seed.
 
 mod one;
+mod qlog;
 mod results;
 mod summary;
 

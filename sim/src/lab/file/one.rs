@@ -2,13 +2,11 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
-use std::io::Write as _;
 use std::net::IpAddr;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 use cyphonic_core::event::Event;
-use cyphonic_core::quic::QlogSink;
 use cyphonic_core::time::Instant;
 use cyphonic_scenarios::{Plan, Row, ServiceName, Table, write_whole};
 use serde_json::json;
@@ -22,7 +20,7 @@ use crate::measure;
 use crate::net::packet::Ip;
 use crate::net::{TapMode, Tapped};
 use crate::run::{Run, run};
-use crate::world::{QlogSinks, Watch};
+use crate::world::Watch;
 
 /// The results of one run.
 pub(super) struct Single {
@@ -47,7 +45,7 @@ impl Single {
             watch.secrets.get_or_insert_default();
         }
         if let (true, Some(out)) = (request.qlog, &request.out) {
-            watch.qlog = Some(qlog_sink(out.clone(), stem.clone()));
+            watch.qlog = Some(super::qlog::sinks(out.clone(), stem.clone()));
         }
         // The measures take packets from the taps, so a capture needs a run of its own.
         if let (true, Some(out)) = (request.pcap, &request.out) {
@@ -206,40 +204,4 @@ fn write_captures(
         write_whole(&file, &pcapng(&title, &directions, Some(secrets)))?;
     }
     Ok(())
-}
-
-/// One file for each connection, numbered in the order in which each host opens them.
-fn qlog_sink(out: PathBuf, stem: String) -> QlogSinks {
-    Arc::new(move |host| {
-        let (out, stem, host) = (out.clone(), stem.clone(), host.to_owned());
-        let number = std::sync::atomic::AtomicU64::new(0);
-        QlogSink(Arc::new(move || {
-            let number = number.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-            Box::new(Trace { file: out.join(format!("{stem}-{host}-{number}.qlog")), bytes: Vec::new() })
-        }))
-    })
-}
-
-/// A qlog trace. It is written when its connection is gone, whole or not at all.
-struct Trace {
-    file: PathBuf,
-    bytes: Vec<u8>,
-}
-
-impl std::io::Write for Trace {
-    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        self.bytes.write(bytes)
-    }
-
-    fn flush(&mut self) -> std::io::Result<()> {
-        Ok(())
-    }
-}
-
-impl Drop for Trace {
-    fn drop(&mut self) {
-        if let Err(error) = write_whole(&self.file, &self.bytes) {
-            let _ = writeln!(std::io::stderr(), "warning: {error}: this trace is lost");
-        }
-    }
 }
