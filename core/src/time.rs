@@ -63,6 +63,15 @@ impl Sub for Instant {
     }
 }
 
+impl Sub<Duration> for Instant {
+    type Output = Self;
+
+    /// Saturates at the origin.
+    fn sub(self, by: Duration) -> Self {
+        Self(self.0.saturating_sub(u64::try_from(by.as_nanos()).unwrap_or(u64::MAX)))
+    }
+}
+
 impl fmt::Display for Instant {
     /// Milliseconds with microseconds, as traces print it: `12.345 ms`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

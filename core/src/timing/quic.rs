@@ -58,18 +58,20 @@ timings! {
     /// Why: verifying a chain takes two signatures, about 0.1 ms. Honest nodes renew a certificate after weeks.
     RENEWAL_EVERY: Duration = Duration::from_secs(1);
 
-    /// A service, and a node on its tunnels, sends stateless resets no more often than this.
+    /// A service, and a node on its tunnels, sends stateless resets to all sources together no more often than this,
+    /// after the first 2,048.
     ///
-    /// Why: after a restart all nodes send at once, and each has to learn that its link is gone. With quinn's 20 ms
-    /// some would have to wait for the idle timeout. A reset is shorter than the packet that drew it, so a loop of
-    /// resets ends by itself (RFC 9000 §10.3.3).
+    /// Why: after a restart all nodes send at once, and each has to learn that its link is gone. One that gets no reset
+    /// waits for its next keep-alive, or for the idle timeout. A reset is shorter than the packet that drew it, so it
+    /// amplifies nothing, and a loop of resets ends by itself (RFC 9000 §10.3.3). Beyond the first 2,048, the limit
+    /// keeps a flood with forged sources from becoming as many resets.
     RESET_EVERY: Duration = Duration::from_millis(1);
 
     /// One source (an IPv4 address, or a /64 of IPv6) gets a stateless reset no more often than this, after the first
-    /// 64.
+    /// 256.
     ///
-    /// Why: a twentieth of the resets of all sources together ([`RESET_EVERY`]). A thousand nodes behind one address
-    /// learn of a restart within twenty seconds, which is below their idle timeout. A flood from one address draws
-    /// fifty small packets a second.
+    /// Why: a twentieth of the resets of all sources together ([`RESET_EVERY`]). 256 nodes behind one address learn of
+    /// a restart at once, and a thousand within twenty seconds, which is below their idle timeout. A flood from one
+    /// address draws fifty small packets a second.
     RESET_OF_ONE_EVERY: Duration = Duration::from_millis(20);
 }
