@@ -159,6 +159,7 @@ fn check_step(scenario: &Scenario, action: &Action) -> Option<String> {
         Action::RenewRunning(_) => "running: nodes of namespaces do not follow their certificates' files",
         Action::Expire(_) => "expire: namespaces share the machine's civil clock",
         Action::Clock { .. } => "clock: namespaces share the machine's civil clock",
+        Action::Suspend { .. } => "suspend: namespaces share the machine, and no kernel suspends a part of it",
         Action::Rules(_) if !scenario.rules.are_set() => {
             "rules: the NMS reads a file again that it had at its start: begin with `[rules]`, perhaps with default = \"open\""
         }
@@ -170,6 +171,9 @@ fn check_step(scenario: &Scenario, action: &Action) -> Option<String> {
         }
         Action::Tcp { rate_bps: Some(_), .. } => {
             "tcp.rate_mbps: not built, the sender of namespaces writes as fast as it can"
+        }
+        Action::BareTcp { .. } => {
+            "tcp.over: not built, the applications of namespaces ask their node for the peer's address"
         }
         Action::ProbeMtu(_) => "probe_mtu: a kernel's virtual interface takes no packet beyond its MTU",
         Action::NatReboot(NatAt::Site(site)) if filters(scenario, *site).any(remembers_more) => {
@@ -260,6 +264,8 @@ mod tests {
         for (site, step, name) in [
             ("", "do = \"revoke\"\nnode = \"alice\"", "step 2: revoke: "),
             ("", "do = \"clock\"\nwhat = \"nms\"\nstep_s = 5", "step 2: clock: "),
+            ("", "do = \"suspend\"\nwhat = \"alice\"\nms = 5000", "step 2: suspend: "),
+            ("", "do = \"tcp\"\nfrom = \"alice\"\nto = \"bob\"\nbytes = 9\nover = \"underlay\"", "step 2: tcp.over: "),
             ("", "do = \"probe_mtu\"\nfrom = \"alice\"\nto = \"bob\"", "step 2: probe_mtu: "),
             (
                 "[site.firewall]\nstateful = false\negress = [\"udp/443\"]",

@@ -174,6 +174,8 @@ impl StepRunner<'_> {
             | Action::Attach { .. }
             | Action::Detach { .. }
             | Action::Rebind { .. }
+            | Action::BareTcp { .. }
+            | Action::Suspend { .. }
             | Action::Clock { .. }
             | Action::DiskFull(_)
             | Action::ProbeMtu(_) => Err(Failure::other("this was to be refused")),

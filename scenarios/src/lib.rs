@@ -42,7 +42,7 @@ pub use scenario::{
 pub use sketch::{first_cell, two_nodes};
 pub use table::{Line, ResultsError, Table, write_whole};
 pub use words::{
-    Cipher, Congestion, Dependence, Engine, Family, FirewallMode, Hairpin, Handover, IcmpErrors, Invariant, Login,
-    Measure, Method, Openness, Policy, Pooling, PortChoice, Protocol, Reaction, Refresh, Refusal, ServiceName,
-    Signaling, SiteKind, Towards,
+    Cipher, Congestion, Dependence, Engine, Family, FirewallMode, Hairpin, Handover, HostClock, IcmpErrors, Invariant,
+    Login, Measure, Method, Openness, Over, Policy, Pooling, PortChoice, Protocol, Reaction, Refresh, Refusal,
+    ServiceName, Signaling, SiteKind, Towards,
 };

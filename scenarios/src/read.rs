@@ -83,6 +83,7 @@ impl Reader<'_, '_> {
             "expire" => Action::Expire(self.keys_of_step(&path, rest)?),
             "renew" => Action::Renew(self.keys_of_step(&path, rest)?),
             "pause" => Action::Pause(self.keys_of_step(&path, rest)?),
+            "suspend" => Action::Suspend(self.keys_of_step(&path, rest)?),
             "clock" => Action::Clock(self.keys_of_step(&path, rest)?),
             "disk_full" => self.keys_of_step::<schema::Idle>(&path, rest).map(|_| Action::DiskFull)?,
             "disk_free" => self.keys_of_step::<schema::Idle>(&path, rest).map(|_| Action::DiskFree)?,

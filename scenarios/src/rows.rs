@@ -6,7 +6,7 @@
 use cyphonic_core::route::{Dialer, Pattern};
 use serde::{Deserialize, Serialize};
 
-use crate::words::Measure;
+use crate::words::{Measure, Over};
 
 /// One row of results.
 #[derive(Clone, Debug, PartialEq)]
@@ -51,6 +51,37 @@ pub struct Outcome {
     /// From the first SYN to the last byte at the receiver, milliseconds; none if no transfer was complete.
     #[serde(with = "millis")]
     pub tcp_ms: Option<Millis>,
+    /// What the TCP transfers went over; none if there was none. Those without a tunnel have a row of their own.
+    pub tcp_over: Option<Over>,
+    /// Why the first transfer failed that did; none if there was none, or if none failed.
+    pub tcp_failed: Option<TcpFailure>,
+}
+
+/// Why a TCP transfer failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum TcpFailure {
+    /// The peer's name was not resolved: no node of that name is registered, or no tunnel to it came up.
+    NoName,
+    /// The sender has no address to send from: it is not registered, or, without a tunnel, the two nodes have no
+    /// addresses of one family.
+    NoAddress,
+    /// No answer to the SYN came in 60 s.
+    NoAnswer,
+    /// The peer, or a firewall in its place, answered the SYN with a reset.
+    Refused,
+    /// The connection was made, and then reset, or the peer was silent for 60 s.
+    Broken,
+    /// Other bytes arrived than were sent.
+    WrongHash,
+    /// It was not over when the run ended.
+    Unfinished,
+}
+
+impl TcpFailure {
+    /// Every one.
+    pub const ALL: [Self; 7] =
+        [Self::NoName, Self::NoAddress, Self::NoAnswer, Self::Refused, Self::Broken, Self::WrongHash, Self::Unfinished];
 }
 
 /// [`Measure::Rtt`]: one echo.
@@ -332,6 +363,8 @@ impl Row {
                 "tcp_bytes",
                 "tcp_ok",
                 "tcp_ms",
+                "tcp_over",
+                "tcp_failed",
             ],
             Measure::Rtt => &["step", "initiator", "responder", "probe", "rtt_ms"],
             Measure::Flow => &[

@@ -269,6 +269,22 @@ words! {
         Both "both",
     }
 
+    /// What a TCP transfer goes over.
+    Over {
+        /// The overlay: between virtual addresses.
+        Tunnel "tunnel",
+        /// The underlay: between the nodes' own addresses, without a tunnel.
+        Underlay "underlay",
+    }
+
+    /// The clock by which a role counts time, in a machine that is suspended.
+    HostClock {
+        /// It counts the time of the suspension (Linux's CLOCK_BOOTTIME).
+        Boottime "boottime",
+        /// It stands still meanwhile (Linux's CLOCK_MONOTONIC).
+        Monotonic "monotonic",
+    }
+
     /// A transport that a firewall's egress rule names.
     Protocol {
         /// UDP.

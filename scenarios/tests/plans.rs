@@ -5,8 +5,9 @@ use std::time::Duration;
 use cyphonic_core::message::{Framing, RelayMode};
 use cyphonic_core::time::Instant;
 use cyphonic_scenarios::{
-    Action, Congestion, Dependence, Document, Engine, Family, Hairpin, LinkAt, Login, Measure, Method, NatAt, Plan,
-    Policy, PortChoice, Queue, Reaction, Refusal, Role, Scenario, ServiceName, SiteKind, SiteV4, SiteV6, Trait,
+    Action, Congestion, Dependence, Document, Engine, Family, Hairpin, HostClock, LinkAt, Login, Measure, Method,
+    NatAt, Plan, Policy, PortChoice, Queue, Reaction, Refusal, Role, Scenario, ServiceName, SiteKind, SiteV4, SiteV6,
+    Trait,
 };
 use proptest::prelude::*;
 
@@ -441,6 +442,12 @@ what = "trs"
 ms = 300
 
 [[step]]
+do = "suspend"
+what = "alice"
+ms = 4000
+clock = "monotonic"
+
+[[step]]
 do = "clock"
 what = "bob"
 step_s = -3600
@@ -472,6 +479,8 @@ do = "disk_free"
     assert_eq!((actions[13], actions[14]), (&Action::Expire(0), &Action::Renew(0)));
     assert_eq!(*actions[15], Action::RenewRunning(1));
     assert_eq!(*actions[16], Action::Pause { role: Role::Service(ServiceName::Trs), lasts: ms(300) });
-    assert_eq!(*actions[17], Action::Clock { role: Role::Node(1), step_s: -3600 });
-    assert_eq!((actions[18], actions[19]), (&Action::DiskFull(true), &Action::DiskFull(false)));
+    let suspended = Action::Suspend { role: Role::Node(0), lasts: ms(4_000), clock: HostClock::Monotonic };
+    assert_eq!(*actions[17], suspended);
+    assert_eq!(*actions[18], Action::Clock { role: Role::Node(1), step_s: -3600 });
+    assert_eq!((actions[19], actions[20]), (&Action::DiskFull(true), &Action::DiskFull(false)));
 }

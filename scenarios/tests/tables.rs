@@ -5,8 +5,8 @@ use std::path::Path;
 use std::time::Duration;
 
 use cyphonic_core::route::{Dialer, Pattern};
-use cyphonic_scenarios::rows::{Composition, Field, Millis, Outcome, Phase, Rtt, Setup, Traffic};
-use cyphonic_scenarios::{Document, Line, Measure, Plan, Row, Table};
+use cyphonic_scenarios::rows::{Composition, Field, Millis, Outcome, Phase, Rtt, Setup, TcpFailure, Traffic};
+use cyphonic_scenarios::{Document, Line, Measure, Over, Plan, Row, Table};
 use proptest::prelude::*;
 
 fn outcome(pattern: Option<Pattern>, tcp_us: Option<u64>) -> Row {
@@ -20,6 +20,8 @@ fn outcome(pattern: Option<Pattern>, tcp_us: Option<u64>) -> Row {
         tcp_bytes: 1_000_000,
         tcp_ok: tcp_us.is_some(),
         tcp_ms: tcp_us.map(|micros| Millis { micros }),
+        tcp_over: Some(Over::Tunnel),
+        tcp_failed: tcp_us.is_none().then_some(TcpFailure::NoAnswer),
     })
 }
 
@@ -32,9 +34,9 @@ fn outcomes() -> Table {
 }
 
 const OUTCOMES: &str = "\
-framing,a_kind,b_kind,seed,initiator,responder,pattern,dialer,echo_sent,echo_received,tcp_bytes,tcp_ok,tcp_ms
-udp4501,ipv6,ipv6,1,alice,bob,2,responder,3,2,1000000,true,12345.678
-stream,ipv4-private,ipv4-private,1,alice,bob,,,3,2,1000000,false,
+framing,a_kind,b_kind,seed,initiator,responder,pattern,dialer,echo_sent,echo_received,tcp_bytes,tcp_ok,tcp_ms,tcp_over,tcp_failed
+udp4501,ipv6,ipv6,1,alice,bob,2,responder,3,2,1000000,true,12345.678,tunnel,
+stream,ipv4-private,ipv4-private,1,alice,bob,,,3,2,1000000,false,,tunnel,no-answer
 ";
 
 fn table(measure: Measure, columns: &[&str], rows: Vec<Row>) -> Table {
@@ -156,13 +158,13 @@ fn a_damaged_file_is_refused_with_its_line() {
         "r.csv:3: the file is cut off: its last line has no end; run the experiment again"
     );
     assert_eq!(
-        refused(&OUTCOMES.replace(",false,\n", ",false\n")),
-        "r.csv:3: 12 fields instead of 13: the file is damaged; run the experiment again"
+        refused(&OUTCOMES.replace(",no-answer\n", "\n")),
+        "r.csv:3: 14 fields instead of 15: the file is damaged; run the experiment again"
     );
     assert_eq!(
         refused("seed,probe,rtt_ms\n1,1,4.000\n"),
         "r.csv:1: the header ends in \"seed,probe,rtt_ms\", not in \"seed,initiator,responder,pattern,dialer,echo_sent,\
-         echo_received,tcp_bytes,tcp_ok,tcp_ms\": these are no rows of the measure \"outcome\", or of another version"
+         echo_received,tcp_bytes,tcp_ok,tcp_ms,tcp_over,tcp_failed\": these are no rows of the measure \"outcome\", or of another version"
     );
     assert_eq!(
         refused(&OUTCOMES.replace("ipv6,1,alice", "ipv6,one,alice")),

@@ -8,7 +8,7 @@ use cyphonic_core::message::Framing;
 use cyphonic_core::method::Method;
 use cyphonic_core::time::Instant;
 use cyphonic_scenarios::{Document, EMBEDDED, Engine, Plan};
-use cyphonic_sim::host::apps::ProbeOutcome;
+use cyphonic_sim::host::apps::{EchoReport, ProbeOutcome};
 use cyphonic_sim::run::Run;
 
 use common::{play, scenario};
@@ -71,10 +71,14 @@ fn on_bad_links_tunnels_come_up_as_often_as_they_have_to() {
     }
 }
 
+/// Of the last echo step.
+fn echo_report(run: &Run) -> &EchoReport {
+    run.reports().filter_map(|(_, report)| report.echo()).last().expect("echoes")
+}
+
 /// Of the last echo step: which were answered.
 fn answered(run: &Run) -> Vec<bool> {
-    let report = run.reports().filter_map(|(_, report)| report.echo()).last().expect("echoes");
-    report.probes.iter().map(|probe| matches!(probe.outcome, ProbeOutcome::Answered { .. })).collect()
+    echo_report(run).probes.iter().map(|probe| matches!(probe.outcome, ProbeOutcome::Answered { .. })).collect()
 }
 
 /// The longest row of echoes that were not answered.
@@ -198,6 +202,32 @@ fn a_node_that_wakes_up_is_back_within_three_seconds() {
                 let awake = (5_000 + sleeps as usize) / 200;
                 let lost = answered(&run)[awake..].iter().filter(|answered| !**answered).count();
                 assert!(lost * 200 <= 3_000, "{method:?} {nat} {who} sleeps {sleeps} ms: {lost} lost");
+            }
+        }
+    }
+}
+
+/// A machine whose clock counts the suspension notices at once that it slept. By a clock that stands still it learns
+/// from its peers and from the NMS, by resets and timeouts, that they have given it up.
+#[test]
+fn a_machine_that_was_suspended_is_back_in_the_time_that_its_clock_allows() {
+    for (clock, within) in [("boottime", 3_000), ("monotonic", 14_000)] {
+        for method in METHODS {
+            for nat in ["", SYMMETRIC] {
+                for (who, sleeps) in [("alice", 5_000), ("bob", 60_000), ("alice", 60_000), ("alice", 15_000)] {
+                    let suspend = format!(
+                        "[[step]]\ndo = \"suspend\"\nat_ms = 10000\nwhat = \"{who}\"\nms = {sleeps}\nclock = \"{clock}\"\n"
+                    );
+                    let steps = format!("{}{}{suspend}", start(""), echoes(5_000, 600, 200));
+                    let run = run(method, &pair(&site("a", nat, 10), &site("b", nat, 10)), &steps);
+                    let awake = Instant::from_millis(10_000 + sleeps);
+                    let lost = echo_report(&run)
+                        .probes
+                        .iter()
+                        .filter(|probe| probe.sent >= awake && !matches!(probe.outcome, ProbeOutcome::Answered { .. }));
+                    let lost = lost.count() * 200;
+                    assert!(lost <= within, "{clock} {method:?} {nat} {who} sleeps {sleeps} ms: {lost} ms");
+                }
             }
         }
     }

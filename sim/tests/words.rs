@@ -5,9 +5,11 @@ mod common;
 use std::collections::BTreeMap;
 
 use common::{NAT, START, V4, play, play_with, scene_with, two_sites};
+use cyphonic_core::event::Event;
 use cyphonic_core::time::Instant;
-use cyphonic_scenarios::rows::Outcome;
-use cyphonic_scenarios::{Engine, Row, Scenario};
+use cyphonic_scenarios::rows::{Outcome, TcpFailure};
+use cyphonic_scenarios::{Engine, Over, Row, Scenario};
+use cyphonic_sim::host::Loss;
 use cyphonic_sim::host::apps::EchoReport;
 use cyphonic_sim::measure;
 use cyphonic_sim::net::{NetDrop, TapMode};
@@ -326,6 +328,132 @@ fn both_engines_agree_on_every_word() {
             assert_eq!(digest(Engine::Turmoil), digest(Engine::Events), "{method}: {site}");
         }
     }
+}
+
+/// A transfer of 200,000 bytes between two nodes that are not started, between their own addresses.
+fn bare(sites: [&str; 2], (from, to): (&str, &str), more: &str) -> Outcome {
+    let tcp = format!(
+        "[[step]]\ndo = \"tcp\"\nfrom = \"{from}\"\nto = \"{to}\"\nbytes = 200000\nover = \"underlay\"\n{more}"
+    );
+    let scenario = two_sites("", sites, &tcp);
+    let run = events(&scenario);
+    let turmoil = play_with(&scenario, 1, Engine::Turmoil, TapMode::Digest);
+    assert_eq!(run.digest(), turmoil.digest(), "{sites:?}");
+    outcome(&scenario, &run)
+}
+
+#[test]
+fn tcp_without_a_tunnel_goes_where_nats_and_firewalls_let_it_and_says_why_not() {
+    let (v4, v6, nat) = ("kind = \"ipv4-global\"", "kind = \"ipv6\"", "kind = \"ipv4-private\"");
+    let dual = "kind = \"dual-stack\"";
+    let wall = "kind = \"ipv4-global\"\nfirewall = {}";
+    let only_443 = "kind = \"ipv4-global\"\nfirewall = { mode = \"only-443\", reaction = \"reset\" }";
+    let (there, back) = (("alice", "bob"), ("bob", "alice"));
+    let silent = Some(TcpFailure::NoAnswer);
+    for (sites, ends, more, failed) in [
+        ([v4, v4], there, "", None),
+        ([v6, v6], there, "", None),
+        ([dual, v4], there, "", None),
+        ([dual, dual], there, "family = \"ipv4\"\n", None),
+        ([nat, v4], there, "", None),
+        // Nothing opens the NAT, or the firewall, for the answer's direction.
+        ([nat, v4], back, "", silent),
+        ([nat, nat], there, "", silent),
+        ([wall, v4], there, "", None),
+        ([wall, v4], back, "", silent),
+        ([only_443, v4], there, "", Some(TcpFailure::Refused)),
+        ([v6, v4], there, "", Some(TcpFailure::NoAddress)),
+        ([dual, v4], there, "family = \"ipv6\"\n", Some(TcpFailure::NoAddress)),
+    ] {
+        let row = bare(sites, ends, more);
+        assert_eq!((row.initiator.as_str(), row.responder.as_str()), ends);
+        assert_eq!((row.tcp_over, row.tcp_failed), (Some(Over::Underlay), failed), "{sites:?} {ends:?} {more}");
+        assert_eq!((row.tcp_ok, row.tcp_bytes), (failed.is_none(), if failed.is_none() { 200_000 } else { 0 }));
+        assert_eq!((row.pattern, row.echo_sent), (None, 0));
+    }
+}
+
+#[test]
+fn the_same_transfer_with_and_without_a_tunnel_is_two_rows() {
+    let tcp = |over: &str| format!("[[step]]\ndo = \"tcp\"\nfrom = \"alice\"\nto = \"bob\"\nbytes = 2000000\n{over}");
+    let steps = format!("{START}{}{}", tcp(""), tcp("over = \"underlay\"\n"));
+    let link = "kind = \"ipv4-global\"\nlink = { rate_mbps = 10, delay_ms = 10 }";
+    for framing in ["udp4501", "compact", "stream"] {
+        let scenario = two_sites(&format!("framing = \"{framing}\""), [link, link], &steps);
+        let run = events(&scenario);
+        let rows = measure::rows(&scenario, &run, &Watch::default()).unwrap();
+        let [Row::Outcome(tunnel), Row::Outcome(underlay)] = &rows[..] else { panic!("{rows:?}") };
+        assert_eq!((tunnel.tcp_over, underlay.tcp_over), (Some(Over::Tunnel), Some(Over::Underlay)));
+        assert!(tunnel.pattern.is_some() && underlay.pattern.is_none() && tunnel.tcp_ok && underlay.tcp_ok);
+        let [tunnel, underlay] = [tunnel, underlay].map(|row| row.tcp_ms.unwrap().as_f64());
+        // 2 MB at 10 Mbit/s are 1.6 s of payload alone.
+        assert!((1_600.0..5_000.0).contains(&underlay) && tunnel > 1_600.0, "{framing}: {underlay} ms, {tunnel} ms");
+        // A stream hides losses from the flow inside. The others carry the same flow with more headers.
+        assert!(framing == "stream" || underlay < tunnel, "{framing}: {underlay} ms, {tunnel} ms");
+    }
+}
+
+#[test]
+fn a_result_says_why_tcp_failed_and_nothing_where_none_was_asked_for() {
+    let tcp = "[[step]]\ndo = \"tcp\"\nfrom = \"alice\"\nto = \"bob\"\nbytes = 900000\n";
+    let v4 = ["kind = \"ipv4-global\""; 2];
+    let column = |top: &str, steps: &str| {
+        let scenario = two_sites(top, v4, steps);
+        let run = events(&scenario);
+        let row = outcome(&scenario, &run);
+        (row.tcp_over, row.tcp_failed)
+    };
+    assert_eq!(column("", &format!("{START}{}", echoes(1))), (None, None));
+    assert_eq!(column("", &format!("{START}{tcp}")), (Some(Over::Tunnel), None));
+    let rules = "rules = { default = \"closed\", allow = [{ from = [\"*\"], to = [\"*\"], services = [\"icmp\"] }] }";
+    let closed = "rules = { default = \"closed\", allow = [] }";
+    let failed = |reason| (Some(Over::Tunnel), Some(reason));
+    assert_eq!(column(closed, &format!("{START}{tcp}")), failed(TcpFailure::NoName));
+    assert_eq!(column(rules, &format!("{START}{tcp}")), failed(TcpFailure::NoAnswer));
+    let gone = "[[step]]\ndo = \"link_down\"\nat_ms = 2000\nsite = \"b\"\n";
+    let slow = tcp.replace("bytes = 900000", "bytes = 900000\nrate_mbps = 1");
+    assert_eq!(column("", &format!("{START}{slow}{gone}")), failed(TcpFailure::Broken));
+    let alone = "[[step]]\ndo = \"start\"\nnodes = [\"alice\", \"bob\"]\ngive_up_s = 1\n";
+    let down = "[[step]]\ndo = \"link_down\"\nsite = \"a\"\n";
+    assert_eq!(column("", &format!("{down}{alone}{tcp}")), failed(TcpFailure::NoName));
+}
+
+/// Of a suspended machine: echoes go on where they were, TCP's timers have stood still, and packets to it are lost. The
+/// role's clock is seen in what the node does when it wakes up.
+#[test]
+fn a_suspended_machine_does_nothing_and_its_role_notices_by_the_clock_that_it_reads() {
+    let suspend = |clock: &str| {
+        let keys = format!("at_ms = 3000\nwhat = \"alice\"\nms = 12000\nclock = \"{clock}\"\n");
+        let tcp =
+            "[[step]]\ndo = \"tcp\"\nat_ms = 2900\nfrom = \"alice\"\nto = \"bob\"\nbytes = 3000000\nrate_mbps = 8\n";
+        let steps = format!(
+            "{START}{}{tcp}[[step]]\ndo = \"suspend\"\n{keys}",
+            echoes(20).replace("[[step]]\n", "[[step]]\nat_ms = 1000\n")
+        );
+        let top = "policy = \"optimal\"\nduration_limit_s = 200";
+        events(&two_sites(top, ["kind = \"ipv4-global\"", "kind = \"ipv4-global\""], &steps))
+    };
+    let (counts, stops) = (suspend("boottime"), suspend("monotonic"));
+    let asleep = Instant::from_millis(3_000)..Instant::from_millis(15_000);
+    for run in [&counts, &stops] {
+        assert!(run.complete, "{:?}", run.steps);
+        let report = run.reports().find_map(|(_, report)| report.echo()).unwrap();
+        let sent: Vec<Instant> = report.probes.iter().map(|probe| probe.sent).collect();
+        assert!(sent.len() == 20 && !sent.iter().any(|at| asleep.contains(at)), "{sent:?}");
+        assert!(sent[10] > asleep.end && sent[10] - sent[9] > std::time::Duration::from_secs(12), "{sent:?}");
+        let transfer = run.reports().find_map(|(_, report)| report.transfer()).unwrap();
+        assert!(transfer.ok(), "{transfer:?}");
+        let lost = run.world.look(0, |host| host.losses().get(&Loss::Suspended).copied());
+        assert!(lost.is_some_and(|lost| lost > 10), "{lost:?}");
+        assert!(!run.events.iter().any(|(at, host, _)| host == "alice" && asleep.contains(at)));
+    }
+    let at_once = |run: &Run| {
+        let woke = asleep.end..asleep.end + std::time::Duration::from_millis(300);
+        run.events
+            .iter()
+            .any(|(at, host, event)| host == "alice" && woke.contains(at) && matches!(event, Event::Registered { .. }))
+    };
+    assert_eq!((at_once(&counts), at_once(&stops)), (true, false));
 }
 
 #[test]

@@ -23,8 +23,19 @@ pub struct BlockedTransfer {
 
 impl Row for BlockedTransfer {
     const COLUMNS: &'static [&'static str] = &["a_mode", "link_delay_ms", "a_loss", "tcp_bytes", "tcp_ms"];
-    const POOLED: &'static [&'static str] =
-        &["alice_proxy", "seed", "initiator", "responder", "pattern", "dialer", "echo_sent", "echo_received", "tcp_ok"];
+    const POOLED: &'static [&'static str] = &[
+        "alice_proxy",
+        "seed",
+        "initiator",
+        "responder",
+        "pattern",
+        "dialer",
+        "echo_sent",
+        "echo_received",
+        "tcp_ok",
+        "tcp_over",
+        "tcp_failed",
+    ];
 }
 
 /// A row of `sim/blocked-rtt.csv`: an echo through a firewall that may block UDP.

@@ -5,11 +5,13 @@
 
 mod beyond;
 mod blocked;
+mod paper;
 
 use serde::{Deserialize, Deserializer, de};
 
 pub use self::beyond::{LossySetup, Scale};
 pub use self::blocked::{BlockedEcho, BlockedTransfer};
+pub use self::paper::{PaperComposition, PaperPattern, PaperRtt, Statistic};
 use crate::input::Row;
 
 /// Which of the two methods.
@@ -149,7 +151,7 @@ impl Row for Outcome {
         "tcp_ok",
         "tcp_ms",
     ];
-    const POOLED: &'static [&'static str] = &["seed", "initiator", "responder"];
+    const POOLED: &'static [&'static str] = &["seed", "initiator", "responder", "tcp_over", "tcp_failed"];
 }
 
 /// A row of `sim/table3.csv`: one field of the largest packet that crosses.
@@ -444,8 +446,19 @@ pub struct Move {
 
 impl Row for Move {
     const COLUMNS: &'static [&'static str] = &["framing", "skip", "cafe_kind", "tcp_ms"];
-    const POOLED: &'static [&'static str] =
-        &["seed", "initiator", "responder", "pattern", "dialer", "echo_sent", "echo_received", "tcp_bytes", "tcp_ok"];
+    const POOLED: &'static [&'static str] = &[
+        "seed",
+        "initiator",
+        "responder",
+        "pattern",
+        "dialer",
+        "echo_sent",
+        "echo_received",
+        "tcp_bytes",
+        "tcp_ok",
+        "tcp_over",
+        "tcp_failed",
+    ];
 }
 
 /// A row of `sim/throughput.csv`: a transfer.
@@ -469,8 +482,18 @@ pub struct Transfer {
 impl Row for Transfer {
     const COLUMNS: &'static [&'static str] =
         &["framing", "congestion", "link_delay_ms", "link_loss", "tcp_bytes", "tcp_ms"];
-    const POOLED: &'static [&'static str] =
-        &["seed", "initiator", "responder", "pattern", "dialer", "echo_sent", "echo_received", "tcp_ok"];
+    const POOLED: &'static [&'static str] = &[
+        "seed",
+        "initiator",
+        "responder",
+        "pattern",
+        "dialer",
+        "echo_sent",
+        "echo_received",
+        "tcp_ok",
+        "tcp_over",
+        "tcp_failed",
+    ];
 }
 
 /// A row of `real/table4.csv`: a run of pings between two containers.
@@ -618,67 +641,6 @@ pub enum Verdict {
     Perhaps,
     /// It cannot work.
     No,
-}
-
-/// A row of the paper's Table 1.
-#[derive(Clone, Debug, PartialEq, Deserialize)]
-pub struct PaperPattern {
-    /// The initiator's network.
-    pub initiator: Kind,
-    /// The responder's network.
-    pub responder: Kind,
-    /// The pattern it prints.
-    pub pattern: Pattern,
-}
-
-impl Row for PaperPattern {
-    const COLUMNS: &'static [&'static str] = &["initiator", "responder", "pattern"];
-}
-
-/// A row of the paper's Table 3. Empty where the paper prints no number.
-#[derive(Clone, Debug, PartialEq, Deserialize)]
-pub struct PaperComposition {
-    /// Which field.
-    pub field: Field,
-    /// The conventional method's bytes.
-    pub conventional_bytes: Option<u32>,
-    /// The proposed method's bytes.
-    pub proposed_bytes: Option<u32>,
-}
-
-impl Row for PaperComposition {
-    const COLUMNS: &'static [&'static str] = &["field", "conventional_bytes", "proposed_bytes"];
-}
-
-/// A row of the paper's Table 4.
-#[derive(Clone, Debug, PartialEq, Deserialize)]
-pub struct PaperRtt {
-    /// Which statistic.
-    pub statistic: Statistic,
-    /// The conventional method's milliseconds.
-    #[serde(deserialize_with = "amount")]
-    pub conventional_ms: f64,
-    /// The proposed method's milliseconds.
-    #[serde(deserialize_with = "amount")]
-    pub proposed_ms: f64,
-}
-
-impl Row for PaperRtt {
-    const COLUMNS: &'static [&'static str] = &["statistic", "conventional_ms", "proposed_ms"];
-}
-
-/// A statistic that the paper prints.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Statistic {
-    /// The smallest.
-    Min,
-    /// The arithmetic mean.
-    Mean,
-    /// The largest.
-    Max,
-    /// The standard deviation.
-    Stddev,
 }
 
 fn amount<'de, D: Deserializer<'de>>(deserializer: D) -> Result<f64, D::Error> {

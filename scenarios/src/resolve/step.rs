@@ -12,7 +12,7 @@ use crate::scenario::{
     Action, Carrier, Far, Interface, Link, LinkAt, NatAt, Node, Pair, Probes, Role, Site, SiteV4, SiteV6, Step, ZONE,
 };
 use crate::schema;
-use crate::words::{Family, Measure, ServiceName, Towards};
+use crate::words::{Family, HostClock, Measure, Over, ServiceName, Towards};
 
 /// The largest number of probes of a step. Their reports still fit into memory.
 const MOST_COUNT: f64 = 1_000_000.0;
@@ -82,7 +82,9 @@ pub(super) fn steps(
 fn needs(measure: Measure, steps: &[Step]) -> (&'static [&'static str], bool) {
     let any = |test: fn(&Action) -> bool| steps.iter().any(|step| test(&step.action));
     match measure {
-        Measure::Outcome => (&["echo", "tcp"], any(|a| matches!(a, Action::Echo(_) | Action::Tcp { .. }))),
+        Measure::Outcome => {
+            (&["echo", "tcp"], any(|a| matches!(a, Action::Echo(_) | Action::Tcp { .. } | Action::BareTcp { .. })))
+        }
         Measure::Rtt | Measure::Setup => (&["echo"], any(|a| matches!(a, Action::Echo(_)))),
         Measure::Handover => {
             let flows: Vec<Pair> = steps
@@ -157,12 +159,21 @@ impl Judge<'_, '_, '_> {
             schema::Action::Echo(probes) => Action::Echo(self.probes(probes)?),
             schema::Action::Udp(probes) => Action::Udp(self.probes(probes)?),
             schema::Action::Tcp(tcp) => {
-                let pair = self.pair(&tcp.from, &tcp.to, tcp.family)?;
                 self.context.within(&self.key("bytes"), tcp.bytes as f64, 1.0, MOST_BYTES)?;
                 let (least, most) = link::RATE_MBPS;
                 let rate = |mbps| self.context.within(&self.key("rate_mbps"), mbps, least, most);
                 let rate_bps = tcp.rate_mbps.map(rate).transpose()?.map(|mbps| (mbps * 1e6).round() as u64);
-                Action::Tcp { pair, bytes: tcp.bytes, rate_bps }
+                let bytes = tcp.bytes;
+                if tcp.over == Some(Over::Underlay) {
+                    let node = |key: &str, name: &str| self.context.at(&self.key(key), self.find(name));
+                    let (from, to) = (node("from", &tcp.from)?, node("to", &tcp.to)?);
+                    if from == to {
+                        return self.context.fail(&self.key("to"), Problem::SamePair(tcp.to));
+                    }
+                    Action::BareTcp { from, to, family: tcp.family, bytes, rate_bps }
+                } else {
+                    Action::Tcp { pair: self.pair(&tcp.from, &tcp.to, tcp.family)?, bytes, rate_bps }
+                }
             }
             schema::Action::Move(schema::Move { node, to }) => {
                 let node = self.started_node("node", &node)?;
@@ -224,6 +235,11 @@ impl Judge<'_, '_, '_> {
             schema::Action::Pause(schema::Pause { what, ms }) => {
                 Action::Pause { role: self.role(&what)?, lasts: self.millis("ms", ms)? }
             }
+            schema::Action::Suspend(schema::Suspend { what, ms, clock }) => Action::Suspend {
+                role: self.role(&what)?,
+                lasts: self.millis("ms", ms)?,
+                clock: clock.unwrap_or(HostClock::Boottime),
+            },
             schema::Action::Clock(schema::Clock { what, step_s }) => {
                 self.context.within(&self.key("step_s"), f64::from(step_s), -MOST_CLOCK_S, MOST_CLOCK_S)?;
                 Action::Clock { role: self.role_at_any_time(&what)?, step_s }

@@ -8,7 +8,7 @@ use cyphonic_core::time::Instant;
 #[cfg(doc)]
 use super::Scenario;
 use super::{Firewall, Interface, Link, Way};
-use crate::words::{Family, ServiceName, Towards};
+use crate::words::{Family, HostClock, ServiceName, Towards};
 
 /// One step.
 #[derive(Clone, Debug, PartialEq)]
@@ -58,6 +58,20 @@ pub enum Action {
     Tcp {
         /// The two nodes.
         pair: Pair,
+        /// The number of bytes.
+        bytes: u64,
+        /// The sender writes no faster than this, bits per second. `None`: as fast as TCP takes it.
+        rate_bps: Option<u64>,
+    },
+    /// One TCP transfer between the nodes' own addresses, without a tunnel; complete when it ended. The nodes need not
+    /// be started.
+    BareTcp {
+        /// The node that sends.
+        from: usize,
+        /// The node that receives.
+        to: usize,
+        /// The family of their addresses. `None`: the first one that both have, IPv6 before IPv4.
+        family: Option<Family>,
         /// The number of bytes.
         bytes: u64,
         /// The sender writes no faster than this, bits per second. `None`: as fast as TCP takes it.
@@ -157,6 +171,15 @@ pub enum Action {
         role: Role,
         /// For how long.
         lasts: Duration,
+    },
+    /// A role's machine is suspended: it sends nothing, and packets to it are lost. Complete when it wakes up.
+    Suspend {
+        /// Whose.
+        role: Role,
+        /// For how long.
+        lasts: Duration,
+        /// The clock by which the role counts time.
+        clock: HostClock,
     },
     /// A role's civil clock steps.
     Clock {

@@ -3,7 +3,7 @@
 use serde::Deserialize;
 
 use super::{AccessRules, BurstLoss, Firewall, Link, Outages, Way};
-use crate::words::{Family, ServiceName, Towards};
+use crate::words::{Family, HostClock, Over, ServiceName, Towards};
 
 /// A `[[step]]` with its `do` and its [`Timing`] taken out.
 #[derive(Debug)]
@@ -54,6 +54,8 @@ pub(crate) enum Action {
     Renew(Renew),
     /// `do = "pause"`.
     Pause(Pause),
+    /// `do = "suspend"`.
+    Suspend(Suspend),
     /// `do = "clock"`.
     Clock(Clock),
     /// `do = "disk_full"`.
@@ -114,6 +116,7 @@ pub(crate) const ACTIONS: &[&str] = &[
     "expire",
     "renew",
     "pause",
+    "suspend",
     "clock",
     "disk_full",
     "disk_free",
@@ -162,6 +165,8 @@ pub(crate) struct Tcp {
     pub(crate) family: Option<Family>,
     /// The sender writes no faster than this, Mbit/s. Default: as fast as TCP takes it.
     pub(crate) rate_mbps: Option<f64>,
+    /// "tunnel" (default) or "underlay".
+    pub(crate) over: Option<Over>,
 }
 
 /// A node leaves its network for another.
@@ -271,6 +276,18 @@ pub(crate) struct Pause {
     pub(crate) what: String,
     /// How long, milliseconds.
     pub(crate) ms: u64,
+}
+
+/// A machine is suspended for a while.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Suspend {
+    /// "as", "nms", "trs", or a node.
+    pub(crate) what: String,
+    /// How long, milliseconds.
+    pub(crate) ms: u64,
+    /// The clock that the role reads. Default: "boottime", as the daemons do.
+    pub(crate) clock: Option<HostClock>,
 }
 
 /// A role's clock steps.

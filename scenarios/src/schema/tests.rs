@@ -1,6 +1,6 @@
 use super::*;
 use crate::rows::{Field, Row};
-use crate::words::{Handover, Protocol, ServiceName, SiteKind, Towards};
+use crate::words::{Handover, HostClock, Over, Protocol, ServiceName, SiteKind, Towards};
 
 const README: &str = include_str!("../../README.md");
 
@@ -35,7 +35,7 @@ fn the_readme_names_every_key() {
         Node 5,
         Start 2,
         Probes 6,
-        Tcp 5,
+        Tcp 6,
         Move 2,
         Detach 2,
         Rebind 2,
@@ -48,6 +48,7 @@ fn the_readme_names_every_key() {
         OfNode 1,
         Renew 2,
         Pause 2,
+        Suspend 3,
         Clock 2,
         AccessRules 3,
         AccessRule 3,
@@ -120,6 +121,8 @@ fn the_readme_names_every_word() {
         Measure,
         Protocol,
         Towards,
+        HostClock,
+        Over,
     ];
     for name in enums() {
         assert!(words.iter().any(|(known, _)| *known == name), "the enum `{name}` is not in this test");

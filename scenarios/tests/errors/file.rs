@@ -129,7 +129,7 @@ fn an_unknown_word_is_answered_with_the_known_ones() {
     );
     assert_eq!(
         replaced(r#"do = "start""#, r#"do = "begin""#),
-        r#"x.toml:35:6: `step.0.do`: unknown value "begin": the values are "start", "echo", "tcp", "udp", "move", "attach", "detach", "wait", "probe_mtu", "idle", "nat_reboot", "rebind", "firewall", "link", "path", "link_down", "link_up", "restart", "stop", "revoke", "expire", "renew", "pause", "clock", "disk_full", "disk_free", "rules""#
+        r#"x.toml:35:6: `step.0.do`: unknown value "begin": the values are "start", "echo", "tcp", "udp", "move", "attach", "detach", "wait", "probe_mtu", "idle", "nat_reboot", "rebind", "firewall", "link", "path", "link_down", "link_up", "restart", "stop", "revoke", "expire", "renew", "pause", "suspend", "clock", "disk_full", "disk_free", "rules""#
     );
     assert_eq!(
         replaced(r#"do = "echo""#, "do = \"echo\"\nfamily = \"ipv5\""),

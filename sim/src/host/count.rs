@@ -29,6 +29,8 @@ losses! {
     NotOurs "not-ours",
     /// The interface at which it arrived, or by which it would leave, is down.
     InterfaceDown "interface-down",
+    /// It arrived while the machine was suspended.
+    Suspended "suspended",
     /// No interface owns the source address.
     NoInterface "no-interface",
     /// The two addresses are not of one family.

@@ -21,6 +21,7 @@
 //! role's. All randomness comes from the seed, and every queue has a limit.
 
 pub mod apps;
+mod bare;
 mod count;
 pub(crate) mod headers;
 mod outlet;
@@ -37,6 +38,7 @@ mod underlay;
 use std::any::Any;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
 
 use bytes::Bytes;
 use cyphonic_core::event::{DropReason, Event};
@@ -47,12 +49,14 @@ use cyphonic_core::timing::Due;
 
 use crate::net::packet::Ip;
 use crate::net::{BoxInput, BoxOutput, NetBox};
-use apps::{App, AppId, AppReport, Arrivals};
+use apps::{App, AppId, AppReport, Arrivals, Transfer};
+use bare::Bare;
 use count::count;
 use streams::Streams;
 use tun::Tun;
 use underlay::{Arrival, Underlay};
 
+pub use bare::BARE_LIMIT;
 pub use count::{Loss, Losses};
 pub use outlet::{TUN_QUEUE_LIMIT, TunConfig};
 pub use ports::{TCP_SINK_PORT, UDP_ECHO_PORT, UDP_SINK_PORT};
@@ -122,6 +126,17 @@ pub struct Host<M: Machine> {
     wait: Option<Due>,
     /// When the pause of the role ends.
     paused: Option<Instant>,
+    /// The suspension of the machine that is under way.
+    suspended: Option<Suspension>,
+}
+
+/// A suspension of the machine.
+#[derive(Clone, Copy)]
+struct Suspension {
+    since: Instant,
+    until: Instant,
+    /// Whether the role's clock stands still meanwhile.
+    stops: bool,
 }
 
 /// The operating system around the role.
@@ -129,6 +144,8 @@ struct System<C> {
     underlay: Underlay,
     streams: Streams,
     tun: Option<Tun>,
+    /// TCP without a tunnel, once a step asks for it.
+    bare: Option<Bare>,
     /// Inputs that have arrived and that the role has not taken yet.
     arrivals: VecDeque<Input<C>>,
     events: VecDeque<(Instant, Event)>,
@@ -136,6 +153,8 @@ struct System<C> {
     losses: Losses,
     delivered: u64,
     sources: BTreeSet<IpAddr>,
+    /// By how much the role's clock is behind the network's: the suspensions that it does not count.
+    behind: Duration,
 }
 
 impl<M: Machine> Host<M> {
@@ -155,14 +174,16 @@ impl<M: Machine> Host<M> {
             streams,
             // Another seed, so that the two TCP stacks do not draw the same numbers.
             tun: config.virtual_interface.map(|tun| Tun::new(!config.seed, tun)),
+            bare: None,
             arrivals: VecDeque::new(),
             events: VecDeque::new(),
             drops: BTreeMap::new(),
             losses: Losses::new(),
             delivered: 0,
             sources: BTreeSet::new(),
+            behind: Duration::ZERO,
         };
-        Self { machine, system, stream_config, wait: None, paused: None }
+        Self { machine, system, stream_config, wait: None, paused: None, suspended: None }
     }
 
     /// The role.
@@ -197,13 +218,15 @@ impl<M: Machine> Host<M> {
     pub fn restart(&mut self, now: Instant, machine: M) {
         let (seed, mtu, listen, tcp) = self.stream_config;
         // Another seed: the new stack must not repeat the old one's sequence numbers.
-        let System { underlay, streams, arrivals, .. } = &mut self.system;
+        let System { underlay, streams, arrivals, behind, .. } = &mut self.system;
         *streams = Streams::new(seed ^ now.as_nanos(), mtu, listen, tcp);
         streams.set_addresses(underlay.addresses());
         arrivals.clear();
+        *behind = Duration::ZERO;
         self.machine = machine;
         self.wait = None;
         self.paused = None;
+        self.suspended = None;
         self.turns(now);
     }
 
@@ -211,6 +234,16 @@ impl<M: Machine> Host<M> {
     /// connections and its applications go on.
     pub fn pause(&mut self, until: Instant) {
         self.paused = self.paused.max(Some(until));
+    }
+
+    /// Suspends the machine until then. Meanwhile it does nothing, and packets to it are lost. Afterwards everything
+    /// that is overdue happens at once, except that the timers of TCP and of rows of echoes have stood still. If the
+    /// role's clock stops, the role does not notice that time has passed. A suspension during another one prolongs it.
+    pub fn suspend(&mut self, now: Instant, until: Instant, stops: bool) {
+        let before = self.suspended;
+        let since = before.map_or(now, |before| before.since);
+        let until = before.map_or(until, |before| before.until.max(until));
+        self.suspended = Some(Suspension { since, until, stops: before.map_or(stops, |before| before.stops) });
     }
 
     /// The interfaces, by number.
@@ -224,9 +257,12 @@ impl<M: Machine> Host<M> {
     /// # Panics
     /// If there is no such interface, and as [`Self::new`].
     pub fn set_interface(&mut self, now: Instant, iface: usize, interface: Interface) {
-        let System { underlay, streams, .. } = &mut self.system;
+        let System { underlay, streams, bare, .. } = &mut self.system;
         *underlay.interface_mut(iface) = interface;
         streams.set_addresses(underlay.addresses());
+        if let Some(bare) = bare {
+            bare.set_addresses(underlay.addresses());
+        }
         self.turns(now);
     }
 
@@ -272,6 +308,43 @@ impl<M: Machine> Host<M> {
         id
     }
 
+    /// Has its TCP sink listen on its own addresses too, beside the virtual interface's.
+    pub fn serve_bare(&mut self, now: Instant) {
+        self.bare();
+        self.turns(now);
+    }
+
+    /// Begins a transfer without a tunnel to another host's own address. Gives its number, for [`Self::bare_report`].
+    ///
+    /// # Panics
+    /// After [`BARE_LIMIT`] transfers.
+    pub fn start_bare(&mut self, now: Instant, remote: Option<IpAddr>, transfer: &Transfer) -> usize {
+        let ends = remote.and_then(|remote| Some((self.system.underlay.source_for(remote)?, remote)));
+        let number = self.bare().start(now, ends, transfer);
+        self.turns(now);
+        number
+    }
+
+    /// What a transfer without a tunnel has seen so far.
+    ///
+    /// # Panics
+    /// If there is no such transfer.
+    pub fn bare_report(&self, number: usize) -> &AppReport {
+        self.system.bare.as_ref().expect("a transfer was begun").report(number)
+    }
+
+    /// The connections without a tunnel to this host's TCP sink, in the order accepted.
+    pub fn bare_records(&self) -> &[SinkRecord] {
+        self.system.bare.as_ref().map_or(&[], Bare::records)
+    }
+
+    fn bare(&mut self) -> &mut Bare {
+        let (seed, mtu, ..) = self.stream_config;
+        let System { bare, underlay, .. } = &mut self.system;
+        // Another seed than those of the other two TCP stacks.
+        bare.get_or_insert_with(|| Bare::new(seed.rotate_left(32), mtu, underlay.addresses()))
+    }
+
     /// The report of an application so far.
     ///
     /// # Panics
@@ -313,32 +386,65 @@ impl<M: Machine> Host<M> {
         if self.paused.is_some_and(|until| until <= now) {
             self.paused = None;
         }
+        if let Some(Suspension { since, stops, .. }) = self.suspended.take_if(|suspension| suspension.until <= now) {
+            self.system.wake(now - since, stops);
+        }
+        if self.suspended.is_some() {
+            return;
+        }
+        self.system.serve_bare(now);
+        let roles_now = now - self.system.behind;
         for _ in 0..TURN_LIMIT {
-            let is_due = self.wait.is_some_and(|due| due.at <= now);
+            let is_due = self.wait.is_some_and(|due| due.at <= roles_now);
             let has_work = self.system.gather(now, self.paused.is_some());
             if self.paused.is_some() || !(is_due || has_work) {
                 return self.system.send_streams();
             }
-            self.wait = turn(&mut self.machine, now, &mut self.system);
+            self.wait = turn(&mut self.machine, roles_now, &mut self.system);
         }
         panic!("role and applications never come to rest at {now}");
     }
 
+    fn is_suspended(&self, now: Instant) -> bool {
+        self.suspended.is_some_and(|suspension| now < suspension.until)
+    }
+
     fn deadline(&self) -> Option<Instant> {
+        if let Some(suspension) = self.suspended {
+            return Some(suspension.until);
+        }
         let tun = self.system.tun.as_ref().and_then(Tun::deadline);
-        let role = self.paused.or_else(|| self.wait.map(|due| due.at));
-        [role, self.system.streams.deadline(), tun].into_iter().flatten().min()
+        let role = self.paused.or_else(|| self.wait.map(|due| due.at + self.system.behind));
+        let bare = self.system.bare.as_ref().and_then(Bare::deadline);
+        [role, self.system.streams.deadline(), tun, bare].into_iter().flatten().min()
     }
 }
 
 impl<C> System<C> {
+    /// The machine wakes up after a suspension.
+    fn wake(&mut self, lasted: Duration, stops: bool) {
+        if stops {
+            self.behind += lasted;
+        }
+        self.streams.wake(lasted);
+        if let Some(bare) = &mut self.bare {
+            bare.wake(lasted);
+        }
+        if let Some(tun) = &mut self.tun {
+            tun.resume(lasted);
+        }
+    }
+
     /// Takes a packet that arrives at an interface.
     fn receive(&mut self, now: Instant, iface: usize, packet: Vec<u8>, is_paused: bool) {
         match self.underlay.receive(now, iface, packet, &mut self.losses) {
             Some(Arrival::Datagram { local, remote, payload }) => {
                 self.arrive(Input::Datagram { local, remote, payload }, is_paused);
             }
-            Some(Arrival::Tcp(packet)) => self.streams.receive(packet, &mut self.losses),
+            Some(Arrival::Tcp(packet)) => match &mut self.bare {
+                Some(bare) if Bare::owns(&packet) => bare.receive(packet, &mut self.losses),
+                _ => self.streams.receive(packet, &mut self.losses),
+            },
             None => {}
         }
     }
@@ -364,6 +470,15 @@ impl<C> System<C> {
             }
         }
         !self.arrivals.is_empty() || self.tun.as_mut().is_some_and(|tun| tun.has_packet(now, &mut self.losses))
+    }
+
+    /// Does what is due of TCP without a tunnel.
+    fn serve_bare(&mut self, now: Instant) {
+        let Some(bare) = &mut self.bare else { return };
+        bare.work(now, &mut self.losses);
+        while let Some((source, packet)) = bare.sent() {
+            self.underlay.send(source, packet, &mut self.losses);
+        }
     }
 
     /// Sends the packets of TCP.
@@ -412,7 +527,7 @@ impl<M: Machine> Surroundings<M> for System<M::Command> {
     }
 
     fn next_packet(&mut self, now: Instant) -> Option<Bytes> {
-        self.tun.as_mut()?.next(now, &mut self.losses)
+        self.tun.as_mut()?.next(now + self.behind, &mut self.losses)
     }
 
     fn carry_out(&mut self, _machine: &M, now: Instant, output: Output) {
@@ -420,7 +535,7 @@ impl<M: Machine> Surroundings<M> for System<M::Command> {
             Output::Transmit(transmit) => self.underlay.transmit(&transmit, &mut self.losses),
             Output::Packet(packet) => self.deliver(packet),
             Output::Stream(id, output) => self.streams.apply(id, output, &self.underlay, &mut self.losses),
-            Output::Event(event) => self.note(now, event),
+            Output::Event(event) => self.note(now + self.behind, event),
             Output::Wait(_) => {}
         }
     }
@@ -428,14 +543,21 @@ impl<M: Machine> Surroundings<M> for System<M::Command> {
 
 impl<M: Machine + 'static> NetBox for Host<M> {
     fn handle_input(&mut self, now: Instant, input: BoxInput) {
-        if let BoxInput::Packet { iface, packet } = input {
-            self.system.receive(now, iface, packet, self.paused.is_some());
+        match input {
+            BoxInput::Packet { .. } if self.is_suspended(now) => count(&mut self.system.losses, Loss::Suspended),
+            BoxInput::Packet { iface, packet } => self.system.receive(now, iface, packet, self.paused.is_some()),
+            BoxInput::Timeout => {}
         }
         self.turns(now);
     }
 
     fn handle_packets(&mut self, now: Instant, packets: &mut Vec<(usize, Vec<u8>)>) {
+        let is_suspended = self.is_suspended(now);
         for (iface, packet) in packets.drain(..) {
+            if is_suspended {
+                count(&mut self.system.losses, Loss::Suspended);
+                continue;
+            }
             self.system.receive(now, iface, packet, self.paused.is_some());
         }
         self.turns(now);

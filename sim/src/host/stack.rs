@@ -41,6 +41,8 @@ pub(super) struct TcpStack {
     /// listeners never get one, and buffers are large.
     bare: Vec<(SocketHandle, usize)>,
     segments: Segments,
+    /// For how long its clock has stood still.
+    stood_still: Duration,
 }
 
 impl TcpStack {
@@ -62,6 +64,7 @@ impl TcpStack {
             retired: Vec::new(),
             bare: Vec::new(),
             segments: Segments::default(),
+            stood_still: Duration::ZERO,
         }
     }
 
@@ -98,9 +101,14 @@ impl TcpStack {
         room
     }
 
+    /// Its clock has stood still for so long: the timers of a kernel's TCP do not run in a machine that is suspended.
+    pub(super) fn stand_still(&mut self, lasted: Duration) {
+        self.stood_still += lasted;
+    }
+
     /// Handles arrived packets and due timers.
     pub(super) fn poll(&mut self, now: Instant) {
-        self.interface.poll(micros(now), &mut self.device, &mut self.sockets);
+        self.interface.poll(micros(now - self.stood_still), &mut self.device, &mut self.sockets);
         let mut retired = std::mem::take(&mut self.retired);
         retired.retain(|&handle| {
             let socket = self.socket(handle);
@@ -121,8 +129,8 @@ impl TcpStack {
 
     /// When it wants to be polled again; always after `now`.
     pub(super) fn deadline(&mut self, now: Instant) -> Option<Instant> {
-        let at = self.interface.poll_at(micros(now), &self.sockets)?;
-        let at = Instant::from_nanos(u64::try_from(at.total_micros()).unwrap_or(0) * 1000);
+        let at = self.interface.poll_at(micros(now - self.stood_still), &self.sockets)?;
+        let at = Instant::from_nanos(u64::try_from(at.total_micros()).unwrap_or(0) * 1000) + self.stood_still;
         Some(if at > now { at } else { now + STUCK })
     }
 

@@ -136,6 +136,12 @@ impl Streams {
         self.dirty = true;
     }
 
+    /// The machine wakes up after a suspension.
+    pub(super) fn wake(&mut self, lasted: std::time::Duration) {
+        self.stack.stand_still(lasted);
+        self.dirty = true;
+    }
+
     /// Takes a TCP packet that is addressed to this host.
     pub(super) fn receive(&mut self, packet: Vec<u8>, losses: &mut Losses) {
         if !self.stack.receive(packet) {

@@ -8,6 +8,7 @@
 //! These services always run: ICMP echo, UDP echo (port 7, RFC 862), a TCP sink and a UDP sink.
 
 use std::collections::VecDeque;
+use std::time::Duration;
 
 use bytes::Bytes;
 use cyphonic_core::name::Virtual;
@@ -67,6 +68,13 @@ impl Tun {
             self.addresses = Some(addresses);
             self.dirty = true;
         }
+    }
+
+    /// The machine wakes up after a suspension.
+    pub(super) fn resume(&mut self, lasted: Duration) {
+        self.stack.stand_still(lasted);
+        self.apps.stand_still(lasted);
+        self.dirty = true;
     }
 
     /// Notes that applications must be woken.

@@ -135,10 +135,12 @@ pub fn entries(cell: usize, scenario: &Scenario, run: &Run) -> Vec<Entry> {
         entries.extend(What::of(event).map(|what| entry(at.as_nanos(), host, what)));
     }
     for (step, report) in run.steps.iter().enumerate() {
-        let StepOutcome::App(_, app) = &report.outcome else { continue };
+        let (StepOutcome::App(_, app) | StepOutcome::Bare(_, app)) = &report.outcome else { continue };
         let outcome = match (&scenario.steps[step].action, &app.outcome) {
             (Action::Echo(probes), Outcome::Echo(echo)) => log::echoes(echo.answered(), probes.count),
-            (Action::Tcp { bytes, .. }, Outcome::Transfer(transfer)) => log::transfer(*bytes, transfer.ok()),
+            (Action::Tcp { bytes, .. } | Action::BareTcp { bytes, .. }, Outcome::Transfer(transfer)) => {
+                log::transfer(*bytes, transfer.ok())
+            }
             (_, Outcome::Flow(flow)) => log::datagrams(flow.sent),
             _ => continue,
         };

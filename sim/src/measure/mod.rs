@@ -6,21 +6,22 @@ mod setup;
 mod traffic;
 mod unfinished;
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
 use cyphonic_core::event::Event;
 use cyphonic_core::node::Node;
 use cyphonic_core::route::{Dialer, Pattern};
-use cyphonic_scenarios::rows::{Composition, Field, Flow, LATE, Millis, Outcome, Rtt};
-use cyphonic_scenarios::{Action, Cipher, Family, Measure, Pair, Probes, Row, Scenario};
+use cyphonic_scenarios::rows::{Composition, Field, Flow, LATE, Millis, Outcome, Rtt, TcpFailure};
+use cyphonic_scenarios::{Action, Cipher, Family, Measure, Over, Pair, Probes, Row, Scenario};
 use thiserror::Error;
 
 use crate::capture::composition::{compose, compose_cbc};
 use crate::dissect::Secrets;
 use crate::dissect::quic::Opener;
 use crate::host::Host;
-use crate::host::apps::{AppReport, EchoReport, FlowReport, ProbeOutcome};
+use crate::host::apps::{AppReport, EchoReport, FlowReport, ProbeOutcome, Resolution, TransferError, TransferReport};
 use crate::net::{Storm, TapMode};
 use crate::run::{Run, StepOutcome};
 use crate::world::Watch;
@@ -123,19 +124,62 @@ fn outcomes(scenario: &Scenario, run: &Run) -> Vec<Outcome> {
             pairs.push(*pair);
         }
     }
-    pairs.into_iter().map(|pair| outcome(scenario, run, pair)).collect()
+    let bare = run.bare().map(|(pair, _)| pair).collect::<BTreeSet<_>>();
+    let bare = bare.into_iter().map(|pair| bare_outcome(scenario, run, pair));
+    pairs.into_iter().map(|pair| outcome(scenario, run, pair)).chain(bare).collect()
+}
+
+/// The TCP columns of some transfers, with nothing in the others.
+fn transfers(over: Over, mine: &[&AppReport]) -> Outcome {
+    let transfers = || mine.iter().filter_map(|report| report.transfer().map(|t| (*report, t)));
+    let mut ended = transfers().filter_map(|(report, transfer)| {
+        let first = report.resolution.as_ref().and_then(|r| r.finished).unwrap_or(report.started);
+        transfer.completed.map(|completed| Millis::new(completed - first))
+    });
+    let is_asked = transfers().count() > 0;
+    Outcome {
+        initiator: String::new(),
+        responder: String::new(),
+        pattern: None,
+        dialer: None,
+        echo_sent: 0,
+        echo_received: 0,
+        tcp_bytes: transfers().map(|(_, transfer)| transfer.acknowledged).sum(),
+        tcp_ok: is_asked && transfers().all(|(_, transfer)| transfer.ok()),
+        tcp_ms: ended.next_back(),
+        tcp_over: is_asked.then_some(over),
+        tcp_failed: transfers().find_map(|(report, transfer)| failure(report, transfer)),
+    }
+}
+
+/// Why a transfer failed; `None` if it did not.
+fn failure(report: &AppReport, transfer: &TransferReport) -> Option<TcpFailure> {
+    Some(match transfer.result {
+        Some(Ok(())) => return None,
+        Some(Err(TransferError::NoAddress)) => TcpFailure::NoAddress,
+        Some(Err(TransferError::NoAnswer)) => TcpFailure::NoAnswer,
+        Some(Err(TransferError::Refused)) => TcpFailure::Refused,
+        Some(Err(TransferError::Broken)) => TcpFailure::Broken,
+        Some(Err(TransferError::WrongHash)) => TcpFailure::WrongHash,
+        None => match &report.resolution {
+            Some(Resolution { result: Some(Err(_)), .. }) => TcpFailure::NoName,
+            _ => TcpFailure::Unfinished,
+        },
+    })
+}
+
+/// The outcome of a pair's TCP without a tunnel.
+fn bare_outcome(scenario: &Scenario, run: &Run, (from, to): (usize, usize)) -> Outcome {
+    let mine: Vec<&AppReport> = run.bare().filter(|(pair, _)| *pair == (from, to)).map(|(_, report)| report).collect();
+    let short = |node: usize| scenario.nodes[node].name.short().to_owned();
+    Outcome { initiator: short(from), responder: short(to), ..transfers(Over::Underlay, &mine) }
 }
 
 fn outcome(scenario: &Scenario, run: &Run, pair: Pair) -> Outcome {
     let mine: Vec<&AppReport> =
         run.reports().filter(|(p, _)| (p.from, p.to) == (pair.from, pair.to)).map(|(_, report)| report).collect();
     let echoes = || mine.iter().filter_map(|report| report.echo());
-    let transfers = || mine.iter().filter_map(|report| report.transfer().map(|t| (*report, t)));
     let tunnel = last_tunnel(scenario, run, pair);
-    let mut ended = transfers().filter_map(|(report, transfer)| {
-        let first = report.resolution.as_ref().and_then(|r| r.finished).unwrap_or(report.started);
-        transfer.completed.map(|completed| Millis::new(completed - first))
-    });
     Outcome {
         initiator: scenario.nodes[pair.from].name.short().to_owned(),
         responder: scenario.nodes[pair.to].name.short().to_owned(),
@@ -143,9 +187,7 @@ fn outcome(scenario: &Scenario, run: &Run, pair: Pair) -> Outcome {
         dialer: tunnel.map(|(_, dialer)| dialer),
         echo_sent: echoes_asked(scenario, pair),
         echo_received: echoes().map(|echo| echo.answered() as u32).sum(),
-        tcp_bytes: transfers().map(|(_, transfer)| transfer.acknowledged).sum(),
-        tcp_ok: transfers().count() > 0 && transfers().all(|(_, transfer)| transfer.ok()),
-        tcp_ms: ended.next_back(),
+        ..transfers(Over::Tunnel, &mine)
     }
 }
 

@@ -64,6 +64,8 @@ pub enum StepOutcome {
     None,
     /// Of echo, TCP and UDP.
     App(Pair, Box<AppReport>),
+    /// Of TCP without a tunnel: the two nodes.
+    Bare((usize, usize), Box<AppReport>),
     /// Of `probe_mtu`.
     Mtu(Pair, MtuProbe),
 }
@@ -85,7 +87,15 @@ impl Run {
     pub fn reports(&self) -> impl Iterator<Item = (&Pair, &AppReport)> {
         self.steps.iter().filter_map(|step| match &step.outcome {
             StepOutcome::App(pair, report) => Some((pair, &**report)),
-            StepOutcome::None | StepOutcome::Mtu(..) => None,
+            StepOutcome::None | StepOutcome::Bare(..) | StepOutcome::Mtu(..) => None,
+        })
+    }
+
+    /// What TCP without a tunnel saw, in order of the steps: the two nodes, and the report.
+    pub fn bare(&self) -> impl Iterator<Item = ((usize, usize), &AppReport)> {
+        self.steps.iter().filter_map(|step| match &step.outcome {
+            StepOutcome::Bare(pair, report) => Some((*pair, &**report)),
+            StepOutcome::None | StepOutcome::App(..) | StepOutcome::Mtu(..) => None,
         })
     }
 }
@@ -102,9 +112,16 @@ pub fn run_in(world: World, scenario: &Scenario, seed: u64, watch: &Watch) -> Ru
     runner.measure();
     let Runner { mut world, active, mut steps, tables, .. } = runner;
     for (index, doing) in active {
-        if let Doing::App { pair, app } = doing {
-            let report = world.look(pair.from, |host| host.report(app).clone());
-            steps[index].outcome = StepOutcome::App(pair, Box::new(report));
+        match doing {
+            Doing::App { pair, app } => {
+                let report = world.look(pair.from, |host| host.report(app).clone());
+                steps[index].outcome = StepOutcome::App(pair, Box::new(report));
+            }
+            Doing::Bare { pair, number } => {
+                let report = world.look(pair.0, |host| host.bare_report(number).clone());
+                steps[index].outcome = StepOutcome::Bare(pair, Box::new(report));
+            }
+            Doing::Registration(..) | Doing::Until(_) | Doing::Probing(_) => {}
         }
     }
     let events = world.drain_events();
@@ -129,6 +146,8 @@ enum Doing {
     Registration(Vec<usize>, Option<Instant>),
     /// An application of a node.
     App { pair: Pair, app: AppId },
+    /// A transfer without a tunnel, by its number at the first node.
+    Bare { pair: (usize, usize), number: usize },
     /// A time.
     Until(Instant),
     /// A search for the largest packet.
@@ -141,7 +160,7 @@ impl Doing {
         match self {
             Self::Until(at) => Some(*at),
             Self::Registration(_, give_up) => *give_up,
-            Self::App { .. } => None,
+            Self::App { .. } | Self::Bare { .. } => None,
             // It acts by itself.
             Self::Probing(_) => Some(Instant::ZERO),
         }
@@ -219,13 +238,13 @@ impl Runner<'_> {
             Action::Echo(probes) => self.app(probes.pair, App::Echo(self.target(probes.pair), echo(probes))),
             Action::Udp(probes) => self.app(probes.pair, App::Flow(self.target(probes.pair), flow(probes))),
             Action::Tcp { pair, bytes, rate_bps } => {
-                let label = format!("step {index}");
-                let seed = seeded::derive(self.seed, &label, "tcp content");
-                let seed = u64::from_be_bytes(*seed.first_chunk().expect("32 bytes"));
-                self.app(
-                    *pair,
-                    App::Transfer(self.target(*pair), Transfer { bytes: *bytes, seed, rate_bps: *rate_bps }),
-                )
+                let transfer = self.content(index, *bytes, *rate_bps);
+                self.app(*pair, App::Transfer(self.target(*pair), transfer))
+            }
+            Action::BareTcp { from, to, family, bytes, rate_bps } => {
+                let transfer = self.content(index, *bytes, *rate_bps);
+                let number = self.world.start_bare(*from, *to, *family, &transfer);
+                Doing::Bare { pair: (*from, *to), number }
             }
             Action::Move { node, to } => {
                 self.world.move_node(*node, to);
@@ -303,6 +322,10 @@ impl Runner<'_> {
                 self.world.pause((*role).into(), now + *lasts);
                 Doing::Until(now + *lasts)
             }
+            Action::Suspend { role, lasts, clock } => {
+                self.world.suspend((*role).into(), now + *lasts, *clock);
+                Doing::Until(now + *lasts)
+            }
             Action::Clock { role, step_s } => {
                 self.world.step_clock(self.scenario, (*role).into(), *step_s);
                 Doing::Until(now)
@@ -332,6 +355,12 @@ impl Runner<'_> {
         Doing::App { pair, app }
     }
 
+    fn content(&self, index: usize, bytes: u64, rate_bps: Option<u64>) -> Transfer {
+        let seed = seeded::derive(self.seed, &format!("step {index}"), "tcp content");
+        let seed = u64::from_be_bytes(*seed.first_chunk().expect("32 bytes"));
+        Transfer { bytes, seed, rate_bps }
+    }
+
     fn target(&self, pair: Pair) -> Target {
         let family = match pair.family {
             FamilyWord::Ipv4 => Family::V4,
@@ -352,6 +381,10 @@ impl Runner<'_> {
             Doing::App { pair, app } => {
                 let finished = |host: &Host<Node>| Some(host.report(*app)).filter(|r| r.finished.is_some()).cloned();
                 self.world.look(pair.from, finished).map(|report| StepOutcome::App(*pair, Box::new(report)))
+            }
+            Doing::Bare { pair, number } => {
+                let report = self.world.look(pair.0, |host| host.bare_report(*number).clone());
+                report.finished.is_some().then(|| StepOutcome::Bare(*pair, Box::new(report)))
             }
             Doing::Probing(prober) => prober.advance(&mut self.world).map(|found| StepOutcome::Mtu(prober.pair, found)),
         };

@@ -56,7 +56,7 @@ use crate::dissect::Secrets;
 use crate::host::apps::{AppReport, EchoReport, FlowReport, Probe, ProbeOutcome, TransferError, TransferReport};
 use crate::host::{Host, Loss};
 use crate::net::TapMode;
-use crate::run::{self, Run, StepReport};
+use crate::run::{self, Run, StepOutcome, StepReport};
 use crate::world::Watch;
 
 /// How long a datagram may take: its tunnel may have to be built first.
@@ -284,8 +284,9 @@ fn liveness(scenario: &Scenario, run: &Run, depth: Depth, found: &mut Vec<Violat
         return 0;
     }
     // A TCP connection without a peer ends only after its timeouts.
-    let is_pending =
-        |(step, report): (&Step, &StepReport)| report.completed.is_none() && !matches!(step.action, Action::Tcp { .. });
+    let is_pending = |(step, report): (&Step, &StepReport)| {
+        report.completed.is_none() && !matches!(step.action, Action::Tcp { .. } | Action::BareTcp { .. })
+    };
     let pending = scenario.steps.iter().zip(&run.steps).position(is_pending);
     if let Some(step) = pending.or_else(|| (run.steps.len() < scenario.steps.len()).then_some(run.steps.len())) {
         found.push(violation(
@@ -297,7 +298,11 @@ fn liveness(scenario: &Scenario, run: &Run, depth: Depth, found: &mut Vec<Violat
     let began: Vec<Instant> = run.steps.iter().map(|step| step.started).collect();
     let demands = model::demands(scenario, &began);
     for demand in &demands {
-        let run::StepOutcome::App(pair, report) = &run.steps[demand.step].outcome else { continue };
+        let (pair, report) = match &run.steps[demand.step].outcome {
+            StepOutcome::App(pair, report) => (*pair, report),
+            StepOutcome::Bare(_, report) => (demand.pair, report),
+            StepOutcome::None | StepOutcome::Mtu(..) => continue,
+        };
         let came = match demand.what {
             Wanted::LastEcho | Wanted::EchoesFrom(_) | Wanted::EveryEcho { .. } | Wanted::Silence => {
                 report.echo().map(|echo| echoes(echo, demand.what))
@@ -419,9 +424,16 @@ fn transferred(scenario: &Scenario, run: &Run, step: usize, transfer: &TransferR
         Some(Err(error)) => format!("the TCP transfer of step {step} ended: {error:?}"),
         None => format!("the TCP transfer of step {step} is not complete, or nobody of that name was found"),
     };
-    let Action::Tcp { pair, bytes, .. } = &scenario.steps[step].action else { return (false, text) };
-    let waits = |host: &Host<Node>| host.sink_records().iter().any(|r| r.bytes == *bytes && r.sha256.is_none());
-    let lacks_fin = || transfer.acknowledged == *bytes && run.world.look(pair.to, waits);
+    let (to, bytes, is_bare) = match &scenario.steps[step].action {
+        Action::Tcp { pair, bytes, .. } => (pair.to, *bytes, false),
+        Action::BareTcp { to, bytes, .. } => (*to, *bytes, true),
+        _ => return (false, text),
+    };
+    let waits = |host: &Host<Node>| {
+        let records = if is_bare { host.bare_records() } else { host.sink_records() };
+        records.iter().any(|record| record.bytes == bytes && record.sha256.is_none())
+    };
+    let lacks_fin = || transfer.acknowledged == bytes && run.world.look(to, waits);
     (transfer.ok() || transfer.result == Some(Err(TransferError::Broken)) && lacks_fin(), text)
 }
 

@@ -13,11 +13,12 @@ use cyphonic_core::route::Pattern;
 use cyphonic_scenarios::{Action, Dependence, LinkAt, Method, NatAt, Role, Scenario, Site, SiteV4, SiteV6};
 
 /// Every transition: a step of a scenario, or one of its kinds.
-pub const TRANSITIONS: [&str; 27] = [
+pub const TRANSITIONS: [&str; 29] = [
     "start",
     "echo",
     "udp",
     "tcp",
+    "bare_tcp",
     "move_from",
     "move_to",
     "attach",
@@ -36,6 +37,7 @@ pub const TRANSITIONS: [&str; 27] = [
     "expire",
     "renew",
     "pause",
+    "suspend",
     "clock",
     "disk_full",
     "disk_free",
@@ -128,6 +130,7 @@ impl Coverage {
                 Action::Echo(probes) => ("echo", vec![to_node(probes.pair.from), to_node(probes.pair.to)]),
                 Action::Udp(probes) => ("udp", vec![to_node(probes.pair.from), to_node(probes.pair.to)]),
                 Action::Tcp { pair, .. } => ("tcp", vec![to_node(pair.from), to_node(pair.to)]),
+                Action::BareTcp { from, to, .. } => ("bare_tcp", vec![to_node(*from), to_node(*to)]),
                 Action::Move { node, to } => {
                     let (left, bits) = to_node(*node);
                     note("move_from", &left, bits);
@@ -155,6 +158,7 @@ impl Coverage {
                 Action::LinkUp { at, up } => (if *up { "link_up" } else { "link_down" }, vec![to_link(at)]),
                 Action::Restart(role) | Action::RestartInOrder(role) => ("restart", vec![to_role(role)]),
                 Action::Pause { role, .. } => ("pause", vec![to_role(role)]),
+                Action::Suspend { role, .. } => ("suspend", vec![to_role(role)]),
                 Action::Clock { role, .. } => ("clock", vec![to_role(role)]),
                 Action::DiskFull(full) => (if *full { "disk_full" } else { "disk_free" }, vec![to_all("services")]),
                 Action::Rules(_) => ("rules", vec![to_all("services")]),
@@ -254,8 +258,10 @@ fn short(count: u64) -> String {
 /// Whether a transition is possible at a kind of place.
 fn may_be(what: &str, kind: &str) -> bool {
     match kind {
-        "services" => ["link", "link_down", "link_up", "restart", "pause", "clock", "disk_full", "disk_free", "rules"]
-            .contains(&what),
+        "services" => {
+            ["link", "link_down", "link_up", "restart", "pause", "suspend", "clock", "disk_full", "disk_free", "rules"]
+                .contains(&what)
+        }
         "carrier" => ["link", "link_down", "link_up", "nat_reboot"].contains(&what),
         _ if what.starts_with("disk") || what == "rules" => false,
         // A node arrives at one site at a time, and "several" has no boxes of its own.

@@ -28,7 +28,7 @@ mod disk;
 mod roles;
 
 use std::collections::BTreeMap;
-use std::net::Ipv6Addr;
+use std::net::{IpAddr, Ipv6Addr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -43,11 +43,12 @@ use cyphonic_core::time::Instant;
 use cyphonic_core::timing::Due;
 use cyphonic_core::version::Versions;
 use cyphonic_scenarios::{
-    Engine as EngineKind, Firewall as FirewallWords, Interface as Place, Link, LinkAt, NatAt, Role, Scenario,
-    ServiceName,
+    Engine as EngineKind, Family, Firewall as FirewallWords, HostClock, Interface as Place, Link, LinkAt, NatAt, Role,
+    Scenario, ServiceName,
 };
 
 use crate::dissect::Secrets;
+use crate::host::apps::Transfer;
 use crate::host::{Host, Interface};
 use crate::net::nat::{Nat64Box, NatBox};
 use crate::net::{
@@ -418,6 +419,36 @@ impl World {
             Actor::Trs => self.engine.with(id, |_, host: &mut Host<Trs>| host.pause(until)),
             Actor::Node(node) => self.node(node, |_, host| host.pause(until)),
         }
+    }
+
+    /// Suspends the machine of a role until then. `clock` is the one by which the role counts time.
+    pub fn suspend(&mut self, who: Actor, until: Instant, clock: HostClock) {
+        let (id, stops) = (self.station(who).id, clock == HostClock::Monotonic);
+        match who {
+            Actor::Auth => self.engine.with(id, |now, host: &mut Host<Auth>| host.suspend(now, until, stops)),
+            Actor::Nms => self.engine.with(id, |now, host: &mut Host<Nms>| host.suspend(now, until, stops)),
+            Actor::Trs => self.engine.with(id, |now, host: &mut Host<Trs>| host.suspend(now, until, stops)),
+            Actor::Node(node) => self.node(node, |now, host| host.suspend(now, until, stops)),
+        }
+    }
+
+    /// Begins a TCP transfer without a tunnel between two nodes' own addresses, of this family or the first one that
+    /// both have. Gives its number at the first node.
+    pub fn start_bare(&mut self, from: usize, to: usize, family: Option<Family>, transfer: &Transfer) -> usize {
+        let of = |world: &Self, node: usize| -> Vec<IpAddr> {
+            world.look(node, |host| {
+                host.interfaces().iter().filter(|place| place.up).flat_map(|place| place.addresses.clone()).collect()
+            })
+        };
+        let (ours, theirs) = (of(self, from), of(self, to));
+        let families = [Family::Ipv6, Family::Ipv4].into_iter().filter(|found| family.is_none_or(|one| one == *found));
+        let remote = families.filter_map(|family| {
+            let is_of = |address: &&IpAddr| address.is_ipv6() == (family == Family::Ipv6);
+            ours.iter().find(is_of).and(theirs.iter().find(is_of)).copied()
+        });
+        let remote = remote.into_iter().next();
+        self.node(to, |now, host| host.serve_bare(now));
+        self.node(from, |now, host| host.start_bare(now, remote, transfer))
     }
 
     /// Whether the disk that the services' database is on has no room left.

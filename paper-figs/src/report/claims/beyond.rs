@@ -51,14 +51,19 @@ pub(super) fn cipher(sheet: &Sheet) -> Vec<Said<'static>> {
 
 /// Why TCP in a tunnel does not fill a clean link.
 pub(super) fn queue(sheet: &Sheet) -> Vec<Said<'static>> {
-    let share = |framing: &str, congestion: &str, queue: &str| {
-        let cell = [("framing", framing), ("congestion", congestion), ("link_queue_ms", queue)];
+    let share = |framing: &str, congestion: &str, over: &str, queue: &str| {
+        let cell = [("framing", framing), ("congestion", congestion), ("over", over), ("link_queue_ms", queue)];
         let part = |line: &Line<'_>| Some(100.0 * line.number("tcp_bytes")? * 8e-3 / line.number("tcp_ms")? / 10.0);
         sheet.with(&cell).first().and_then(part).unwrap_or(f64::NAN)
     };
-    let of = |queue| format!("{:.0} and {:.0} %", share("udp4501", "none", queue), share("stream", "new-reno", queue));
+    let of = |queue| {
+        let all = [("udp4501", "none", "tunnel"), ("stream", "new-reno", "tunnel"), ("compact", "none", "underlay")];
+        let [conventional, proposed, bare] =
+            all.map(|(framing, congestion, over)| share(framing, congestion, over, queue));
+        format!("{conventional:.0}, {proposed:.0} and {bare:.0} %")
+    };
     vec![open(
-        "the share of a clean link of 10 Mbit/s that a TCP transfer in the tunnel gets (conventional and proposed)",
+        "the share of a clean link of 10 Mbit/s that a TCP transfer in the tunnel gets (conventional, proposed, and without a tunnel)",
         "4 MB, RTT 20 ms; only the length of the queue is varied: where nothing is dropped, headers and slow start remain",
         format!("{} with a queue of 100 ms, {} with 400 ms", of("100"), of("400")),
         DETERMINISTIC.to_owned(),

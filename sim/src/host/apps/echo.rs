@@ -187,6 +187,11 @@ impl EchoTask {
         !self.to_send(report) && self.oldest == report.probes.len()
     }
 
+    /// The machine was suspended for so long.
+    pub(super) fn stand_still(&mut self, lasted: Duration) {
+        self.next += lasted;
+    }
+
     pub(super) fn deadline(&self, report: &EchoReport) -> Option<Instant> {
         let next = self.to_send(report).then_some(self.next);
         let timeout = report.probes.get(self.oldest).map(|probe| probe.sent + self.echo.timeout);

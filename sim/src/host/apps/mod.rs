@@ -16,6 +16,7 @@ mod transfer;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
 
 use cyphonic_core::name::Fqdn;
 use cyphonic_core::time::Instant;
@@ -27,6 +28,7 @@ pub use echo::{Echo, EchoReport, EchoSize, PROBE_LIMIT, Probe, ProbeOutcome};
 pub(super) use flow::FlowHeader;
 pub use flow::{Flow, FlowEnd, FlowReport};
 pub use resolve::{Resolution, ResolveError};
+pub(super) use transfer::{Content, TransferTask};
 pub use transfer::{Transfer, TransferError, TransferReport};
 
 use super::outlet::Outlet;
@@ -35,7 +37,6 @@ use crate::net::packet::IcmpError;
 use echo::EchoTask;
 use flow::FlowTask;
 use resolve::Resolver;
-use transfer::TransferTask;
 
 /// How many applications of one host may run, or have a report that was not yet taken, at once.
 pub const APP_LIMIT: usize = 8192;
@@ -218,6 +219,15 @@ impl Apps {
         again
     }
 
+    /// The machine was suspended for so long. Rows of echoes go on where they were, as those of `ping` do.
+    pub(super) fn stand_still(&mut self, lasted: Duration) {
+        for (_, running) in self.by_slot.values_mut() {
+            if let AppStage::Working(Task::Echo(task)) = &mut running.stage {
+                task.stand_still(lasted);
+            }
+        }
+    }
+
     pub(super) fn deadline(&self) -> Option<Instant> {
         self.running.iter().filter_map(|slot| self.by_slot[slot].1.deadline()).min()
     }
@@ -327,10 +337,12 @@ impl Running {
             }
             (Plan::Transfer(transfer), Outcome::Transfer(report)) => {
                 let local = outlet.source_for(peer).map(|address| SocketAddr::new(address, self.port));
-                if let Some(task) = local.ok().and_then(|local| TransferTask::new(stack, transfer, local, peer)) {
+                if let Some(task) =
+                    local.ok().and_then(|local| TransferTask::new(stack, transfer, local, peer, Content::Marked))
+                {
                     self.stage = AppStage::Working(Task::Transfer(Box::new(task)));
                 } else {
-                    report.result = Some(Err(TransferError::NotConnected));
+                    report.result = Some(Err(TransferError::NoAddress));
                     self.finish(now);
                 }
             }

@@ -50,8 +50,12 @@ pub struct TransferReport {
 /// Why a transfer failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TransferError {
-    /// The connection was refused, or got no answer, or there is no virtual address yet.
-    NotConnected,
+    /// There is no address to send from.
+    NoAddress,
+    /// The SYN got no answer.
+    NoAnswer,
+    /// The SYN was answered with a reset.
+    Refused,
     /// The connection broke before the hash came.
     Broken,
     /// The peer got other bytes than were sent.
@@ -71,8 +75,19 @@ impl TransferReport {
     }
 }
 
-pub(super) struct TransferTask {
+/// What the bytes of a transfer are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::host) enum Content {
+    /// Each block begins with [`MARKER`], which no wire may show.
+    Marked,
+    /// Sent in the clear on purpose.
+    Unmarked,
+}
+
+pub(in crate::host) struct TransferTask {
     handle: SocketHandle,
+    /// When it began; known from its first turn on.
+    began: Option<Instant>,
     source: Source,
     hash: Context,
     written: u64,
@@ -85,12 +100,19 @@ pub(super) struct TransferTask {
 }
 
 impl TransferTask {
-    pub(super) fn new(stack: &mut TcpStack, transfer: &Transfer, local: SocketAddr, peer: IpAddr) -> Option<Self> {
+    pub(in crate::host) fn new(
+        stack: &mut TcpStack,
+        transfer: &Transfer,
+        local: SocketAddr,
+        peer: IpAddr,
+        content: Content,
+    ) -> Option<Self> {
         let handle = stack.connect(local, SocketAddr::new(peer, TCP_SINK_PORT), BUFFER).ok()?;
         stack.socket(handle).set_timeout(Some(SILENCE));
         Some(Self {
             handle,
-            source: Source::new(transfer),
+            began: None,
+            source: Source::new(transfer, content),
             hash: Context::new(&SHA256),
             written: 0,
             rate_bps: transfer.rate_bps,
@@ -101,7 +123,8 @@ impl TransferTask {
     }
 
     /// Writes and reads as much as it can; true if the stack must be polled again.
-    pub(super) fn service(&mut self, now: Instant, stack: &mut TcpStack, report: &mut TransferReport) -> bool {
+    pub(in crate::host) fn service(&mut self, now: Instant, stack: &mut TcpStack, report: &mut TransferReport) -> bool {
+        let began = *self.began.get_or_insert(now);
         let socket = stack.socket(self.handle);
         if report.connected.is_none() && socket.may_send() {
             report.connected = Some(now);
@@ -154,7 +177,11 @@ impl TransferTask {
             report.completed = Some(now);
             report.result = Some(if right { Ok(()) } else { Err(TransferError::WrongHash) });
         } else if !socket.is_open() || !(socket.may_recv() || socket.may_send() || report.connected.is_none()) {
-            let error = if report.connected.is_none() { TransferError::NotConnected } else { TransferError::Broken };
+            let error = match report.connected {
+                Some(_) => TransferError::Broken,
+                None if now - began >= Duration::from(SILENCE) => TransferError::NoAnswer,
+                None => TransferError::Refused,
+            };
             report.result = Some(Err(error));
         }
         if self.source.is_empty() || report.result.is_some() {
@@ -168,13 +195,14 @@ impl TransferTask {
     }
 
     /// When a paced application has something to write again.
-    pub(super) fn deadline(&self) -> Option<Instant> {
+    pub(in crate::host) fn deadline(&self) -> Option<Instant> {
         self.resumes
     }
 }
 
-/// The bytes of a transfer: blocks of pseudo-random bytes that each begin with [`MARKER`].
+/// The bytes of a transfer: blocks of pseudo-random bytes.
 struct Source {
+    content: Content,
     rng: ChaCha8Rng,
     /// Bytes not yet generated.
     left: u64,
@@ -184,8 +212,9 @@ struct Source {
 impl Source {
     const BLOCK: usize = 4096;
 
-    fn new(transfer: &Transfer) -> Self {
-        Self { rng: ChaCha8Rng::seed_from_u64(transfer.seed), left: transfer.bytes, ready: VecDeque::new() }
+    fn new(transfer: &Transfer, content: Content) -> Self {
+        let rng = ChaCha8Rng::seed_from_u64(transfer.seed);
+        Self { content, rng, left: transfer.bytes, ready: VecDeque::new() }
     }
 
     fn is_empty(&self) -> bool {
@@ -197,7 +226,9 @@ impl Source {
         if self.ready.is_empty() {
             let mut block = [0; Self::BLOCK];
             self.rng.fill_bytes(&mut block);
-            block[..MARKER.len()].copy_from_slice(&MARKER);
+            if self.content == Content::Marked {
+                block[..MARKER.len()].copy_from_slice(&MARKER);
+            }
             let len = usize::try_from(self.left).map_or(Self::BLOCK, |left| left.min(Self::BLOCK));
             self.left -= len as u64;
             self.ready.extend(&block[..len]);

@@ -149,7 +149,7 @@ fn a_transfer_to_nobody_says_so() {
     let target = Target::Address(ip("198.18.0.99"));
     let id = pair.start(0, App::Transfer(target, MEGABYTE));
     let report = pair.finish(id);
-    assert_eq!(report.transfer().unwrap().result, Some(Err(TransferError::NotConnected)));
+    assert_eq!(report.transfer().unwrap().result, Some(Err(TransferError::NoAnswer)));
     assert!(pair.loss(1, Loss::InnerNotOurs) > 3, "SYNs that came to the wrong node");
 }
 

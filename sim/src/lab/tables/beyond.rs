@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use cyphonic_scenarios::rows::{Field, Millis, Traffic};
-use cyphonic_scenarios::{Row, Table};
+use cyphonic_scenarios::{Over, Row, Table};
 use cyphonic_statistics::{mean, quantile, sorted};
 
 use super::layout::{grid, heading, label, place};
@@ -47,8 +47,13 @@ pub(super) fn print_queue(text: &mut String, table: &Table) {
         let Row::Outcome(outcome) = &line.row else { continue };
         let of = |column| label(table, line, column);
         let congestion = if of("framing") == "udp4501" { "" } else { of("congestion") };
-        let name = || (vec![heading(of("framing")).to_owned(), congestion.to_owned()], BTreeMap::new());
-        let (_, shares) = rows.entry((place(of("framing")), of("congestion").to_owned())).or_insert_with(name);
+        let is_bare = outcome.tcp_over == Some(Over::Underlay);
+        let (framing, congestion) =
+            if is_bare { ("without a tunnel", "") } else { (heading(of("framing")), congestion) };
+        let name = || (vec![framing.to_owned(), congestion.to_owned()], BTreeMap::new());
+        // The baseline comes last.
+        let rank = if is_bare { usize::MAX } else { place(of("framing")) };
+        let (_, shares) = rows.entry((rank, of("congestion").to_owned())).or_insert_with(name);
         let rate = outcome.tcp_ms.map_or(0.0, |ms| outcome.tcp_bytes as f64 * 8e-3 / ms.as_f64());
         let queue = number(of("link_queue_ms"));
         shares.insert(queue, format!("{rate:.2}"));

@@ -286,6 +286,10 @@ fn said(action: &Action, scenario: &Scenario) -> String {
         }
         Action::Echo(probes) => format!("{} echoes, {}", probes.count, of(&probes.pair)),
         Action::Udp(probes) => format!("{} datagrams, {}", probes.count, of(&probes.pair)),
+        Action::BareTcp { from, to, bytes, .. } => {
+            let [from, to] = [*from, *to].map(|node| scenario.nodes[node].name.short());
+            format!("{bytes} bytes over TCP without a tunnel, {from} to {to}")
+        }
         Action::Tcp { pair, bytes, .. } => format!("{bytes} bytes over TCP, {}", of(pair)),
         Action::ProbeMtu(pair) => format!("the largest packet, {}", of(pair)),
         Action::Move { node, to } => format!("{} moves to {}", name(*node), scenario.sites[to.site].name),
@@ -298,19 +302,22 @@ fn said(action: &Action, scenario: &Scenario) -> String {
 fn flows(scenario: &Scenario, run: &Run) -> Vec<Flow> {
     let mut flows = Vec::new();
     for (index, report) in run.steps.iter().enumerate() {
-        let StepOutcome::App(pair, app) = &report.outcome else { continue };
-        let [from, to] = [pair.from, pair.to].map(|node| scenario.nodes[node].name.short());
-        let name = format!("step {index}, {from} to {to}");
-        flows.extend(flow(&name, *pair, app, run));
+        let (from, to, app) = match &report.outcome {
+            StepOutcome::App(pair, app) => (pair.from, pair.to, app),
+            StepOutcome::Bare((from, to), app) => (*from, *to, app),
+            StepOutcome::None | StepOutcome::Mtu(..) => continue,
+        };
+        let [sender, receiver] = [from, to].map(|node| scenario.nodes[node].name.short());
+        flows.extend(flow(&format!("step {index}, {sender} to {receiver}"), to, app, run));
     }
     flows
 }
 
-fn flow(name: &str, pair: Pair, app: &AppReport, run: &Run) -> Option<Flow> {
+fn flow(name: &str, to: usize, app: &AppReport, run: &Run) -> Option<Flow> {
     match &app.outcome {
         Outcome::Echo(echo) => Some(of_echo(format!("{name}: echoes"), echo)),
         Outcome::Flow(sent) => {
-            let arrivals = run.world.look(pair.to, |host| {
+            let arrivals = run.world.look(to, |host| {
                 host.flows().find(|(_, flow, _)| *flow == sent.flow).map(|(.., arrivals)| arrivals.clone())
             });
             let arrivals = arrivals.unwrap_or_default();

@@ -138,7 +138,17 @@ impl Generator {
             }
             27 | 28 => {
                 let (what, ms) = (self.role(nodes), self.pick(&[200, 1_000, 3_000, 10_000, 35_000]));
-                self.step(at, "pause", table([("what", what.into()), ("ms", int(ms))]));
+                // Derived from the seed and not drawn, so that later draws stay as they were: half of them suspend the
+                // whole machine.
+                let mut keys = table([("what", what.into()), ("ms", int(ms))]);
+                match (self.seed / 3 + at) % 4 {
+                    0 => self.step(at, "suspend", keys),
+                    1 => {
+                        keys.insert("clock".to_owned(), "monotonic".into());
+                        self.step(at, "suspend", keys);
+                    }
+                    _ => self.step(at, "pause", keys),
+                }
             }
             29 | 30 => {
                 // From now on the end of a certificate is not known exactly.
@@ -238,6 +248,6 @@ fn site(step: &Table) -> String {
 
 /// The least duration of a step.
 fn lasts_ms(step: &Table) -> u64 {
-    let ms = step.get("ms").filter(|_| is(step, "pause")).and_then(Value::as_integer);
+    let ms = step.get("ms").filter(|_| is(step, "pause") || is(step, "suspend")).and_then(Value::as_integer);
     ms.and_then(|ms| u64::try_from(ms).ok()).unwrap_or_default()
 }

@@ -29,6 +29,8 @@
 //! | a link is down for [`BLIP`], or a role is paused for [`PAUSE`] | [`PROMPT`] |
 //! | a node moves, gets or loses an interface, or is started anew | [`MOVED`] |
 //! | a NAT forgets its mappings or gives a node other ports, under the optimal policy | [`REBOOTED`] |
+//! | a node's machine is suspended, by a clock that counts it | [`MOVED`] after it wakes up |
+//! | the same, by a clock that stands still meanwhile | [`RESTORED`] after it wakes up |
 //! | the AS or the TRS crashes and starts again | [`RESTORED`] |
 //! | the AS or the NMS crashes, and a tunnel is up | not at all |
 //!
@@ -44,6 +46,9 @@
 //! **Refusal.** Nothing may pass between two nodes that the access rules forbid to talk. If the rules have always
 //! forbidden it, this holds at any time. After a change of the rules it holds from the same time on as silence, if one
 //! of the two nodes hears the NMS. A change of the rules disturbs no other pair.
+//!
+//! **Without a tunnel.** A TCP transfer between two nodes' own addresses is complete if nothing ever happens to a
+//! network without faults, the receiver's address is global, and neither node is behind a firewall.
 //!
 //! A node that gets a new certificate in time, and goes on running, disturbs nothing.
 //!
@@ -189,6 +194,13 @@ pub fn demands(scenario: &Scenario, began: &[Instant]) -> Vec<Demand> {
                     continue;
                 }
             }
+        }
+        if let Action::BareTcp { from, to, .. } = *action {
+            if moment.carries_bare(scenario, began, step) {
+                let pair = Pair { from, to, family: Family::Ipv6 };
+                demands.push(Demand { step, pair, quiet: at - moment.last, what: Wanted::Transfer });
+            }
+            continue;
         }
         let silence = match action {
             Action::Echo(probes)

@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use cyphonic_core::time::Instant;
 use cyphonic_scenarios::{
-    Action, Family, Far, Interface, Link, LinkAt, Login, Method, Nat, Node, Pair, Policy, Probes, Role, Scenario,
-    ServiceName, SiteV4, SiteV6, Trait,
+    Action, Family, Far, HostClock, Interface, Link, LinkAt, Login, Method, Nat, Node, Pair, Policy, Probes, Role,
+    Scenario, ServiceName, Site, SiteV4, SiteV6, Trait,
 };
 
 use super::links::{is_clear, is_good};
@@ -91,7 +91,12 @@ impl Moment {
     pub(super) fn apply(&mut self, at: Instant, action: &Action) {
         let mut until = at;
         match action {
-            Action::Echo(_) | Action::Udp(_) | Action::Tcp { .. } | Action::Wait(_) | Action::Idle => return,
+            Action::Echo(_)
+            | Action::Udp(_)
+            | Action::Tcp { .. }
+            | Action::BareTcp { .. }
+            | Action::Wait(_)
+            | Action::Idle => return,
             // A change of the rules disturbs no pair whose access it does not change.
             Action::Rules(rules) => {
                 let expelled = self.expelled(at);
@@ -103,7 +108,7 @@ impl Moment {
             | Action::Restart(Role::Service(_))
             | Action::RestartInOrder(Role::Service(_))
             | Action::Clock { .. } => {}
-            Action::Pause { lasts, .. } => until = at + *lasts,
+            Action::Pause { lasts, .. } | Action::Suspend { lasts, .. } => until = at + *lasts,
             Action::DiskFull(is_full) => self.is_full = *is_full,
             Action::Start { nodes, .. } => {
                 for &node in nodes {
@@ -202,6 +207,8 @@ impl Moment {
             Trouble::Move(moved, action) | Trouble::Return(moved, action) => {
                 self.permits_after(*moved, action, probes.pair, &Action::Echo(*probes)).then_some(*moved + MOVED)
             }
+            Trouble::Sleep(_, wakes, HostClock::Boottime) => Some(*wakes + MOVED),
+            Trouble::Sleep(_, wakes, HostClock::Monotonic) => Some(*wakes + RESTORED),
             Trouble::Reboot(at) => (scenario.policy == Policy::Optimal).then_some(*at + REBOOTED),
             // A restarted NMS answers "peer offline" until the peer has registered again.
             Trouble::Restart(_, ServiceName::Nms) | Trouble::Much => None,
@@ -238,6 +245,8 @@ impl Moment {
                 has_met(scenario, began, pair, moved)
                     && self.permits_after(moved, &action, pair, &scenario.steps[step].action)
             }
+            // The kernel's TCP of the other node may give up meanwhile.
+            Trouble::Sleep(since, wakes, _) => at >= wakes && has_met(scenario, began, pair, since),
             Trouble::Reboot(at) => scenario.policy == Policy::Optimal && has_met(scenario, began, pair, at),
         };
         // The simulated hosts' TCP sends whole windows in spite of losses, so several transfers at once starve each
@@ -247,6 +256,40 @@ impl Moment {
         }
         let is_last = scenario.steps[step..].iter().all(|step| disturbs_nobody(&step.action));
         is_over && self.is_born(at) || is_last && at - self.last.max(Instant::ZERO) >= HEALING
+    }
+
+    /// Whether a TCP transfer without a tunnel that begins now arrives whole: nothing ever disturbs the network, and no
+    /// box is in the way of a connection to the receiver's own address. Where there is a firewall, nothing is demanded.
+    pub(super) fn carries_bare(&self, scenario: &Scenario, began: &[Instant], step: usize) -> bool {
+        let Action::BareTcp { from, to, family, .. } = scenario.steps[step].action else { return false };
+        let ([here], [there]) = (&self.now.nodes[from].interfaces[..], &self.now.nodes[to].interfaces[..]) else {
+            return false;
+        };
+        let (here, there) = (&self.now.sites[here.site], &self.now.sites[there.site]);
+        let is_open = |site: &Site| {
+            site.firewall.is_none()
+                && site.broken.is_none()
+                && [&site.link.up, &site.link.down].iter().all(|w| w.mtu == 1500)
+        };
+        let by = |family: Family| match family {
+            Family::Ipv6 => here.v6.is_some() && there.v6.is_some(),
+            Family::Ipv4 => here.v4.is_some() && there.v4.is_some(),
+        };
+        let families = [Family::Ipv6, Family::Ipv4].into_iter().filter(|found| family.is_none_or(|one| one == *found));
+        let is_reached = match families.into_iter().find(|family| by(*family)) {
+            Some(Family::Ipv6) => {
+                matches!(here.v6, Some(SiteV6::Global(_))) && matches!(there.v6, Some(SiteV6::Global(_)))
+            }
+            Some(Family::Ipv4) => {
+                // From behind a NAT as well, but not behind one that may be full.
+                matches!(there.v4, Some(SiteV4::Global(_))) && here.carrier.is_none() && self.is_well(from)
+            }
+            None => false,
+        };
+        is_reached
+            && is_open(here)
+            && is_open(there)
+            && trouble(scenario, began, Instant::ZERO + scenario.duration_limit) == Trouble::None
     }
 
     /// Whether two nodes can communicate after a move as well, with packets of the action's size.

@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use cyphonic_core::time::Instant;
-use cyphonic_scenarios::{Action, Firewall, Link, Pair, Probes, Reaction, Role, Scenario, ServiceName, Site};
+use cyphonic_scenarios::{
+    Action, Firewall, HostClock, Link, Pair, Probes, Reaction, Role, Scenario, ServiceName, Site,
+};
 
 use super::links::is_good;
 use super::nats::{ends_mappings, nats};
@@ -35,6 +37,8 @@ pub(super) enum Trouble {
     Move(Instant, Action),
     /// One node was started anew at this time, by this action.
     Return(Instant, Action),
+    /// One node's machine was suspended at this time, and woke up at that one.
+    Sleep(Instant, Instant, HostClock),
     /// One service crashed, and started again at this time.
     Restart(Instant, ServiceName),
     /// More than one of these, or an event of another kind.
@@ -69,6 +73,9 @@ pub(super) fn trouble(scenario: &Scenario, began: &[Instant], until: Instant) ->
             Action::Clock { .. } | Action::RenewRunning(_) => {}
             Action::Pause { lasts, .. } if trouble == Trouble::None && *lasts <= PAUSE => {
                 trouble = Trouble::Blip(at + *lasts);
+            }
+            Action::Suspend { role: Role::Node(_), lasts, clock } if trouble == Trouble::None => {
+                trouble = Trouble::Sleep(at, at + *lasts, *clock);
             }
             Action::NatReboot(_) | Action::Rebind { .. } if trouble == Trouble::None => trouble = Trouble::Reboot(at),
             Action::Move { .. } | Action::Attach { .. } | Action::Detach { .. } if trouble == Trouble::None => {
@@ -162,13 +169,11 @@ pub(super) fn slows_down(scenario: &Scenario) -> bool {
 pub(super) fn is_crowded(scenario: &Scenario, began: &[Instant], at: Instant, probes: &Probes) -> bool {
     let ends = at + probes.lasts() + AFTER;
     let mut during = began.iter().zip(&scenario.steps).filter(|(began, _)| at <= **began + TRANSFER && **began < ends);
-    during.any(|(_, step)| matches!(step.action, Action::Tcp { .. } | Action::Udp(_)))
+    during.any(|(_, step)| matches!(step.action, Action::Tcp { .. } | Action::BareTcp { .. } | Action::Udp(_)))
 }
 
 /// Whether an action is not an event of the network.
 pub(super) fn disturbs_nobody(action: &Action) -> bool {
-    matches!(
-        action,
-        Action::Echo(_) | Action::Udp(_) | Action::Tcp { .. } | Action::Wait(_) | Action::Idle | Action::Rules(_)
-    )
+    let is_traffic = matches!(action, Action::Echo(_) | Action::Udp(_) | Action::Tcp { .. } | Action::BareTcp { .. });
+    is_traffic || matches!(action, Action::Wait(_) | Action::Idle | Action::Rules(_))
 }
