@@ -1,13 +1,14 @@
-//! The connections that a TCP port serves at one time. Their number is limited, so that they use neither all memory nor
-//! all file descriptors of the daemon. When all seats are taken, a new client gets a seat of the source that has most
-//! of them: the one that was idle for longest and whose request is not being processed. So silent clients do not keep
-//! others out, however many there are.
+//! The connections that a TCP port serves at one time. Their number is limited, so that they use neither all memory
+//! nor all file descriptors of the daemon. When all seats are taken, a new client gets a seat of the network that
+//! has most of them, and in it of the source that has most: the one that was idle for longest and whose request is
+//! not being processed. So silent clients do not keep others out, however many there are.
 
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use cyphonic_core::shares::source_of;
+use cyphonic_core::shares::{network_of, source_of};
 use tokio::sync::oneshot;
 
 use crate::descriptors;
@@ -58,8 +59,15 @@ impl Seats {
         if taken.by_source.get(&source).map_or(0, BTreeSet::len) >= self.most_from_one {
             taken.displace(source)?;
         } else if taken.seats.len() >= self.most {
+            let mut networks: BTreeMap<IpAddr, usize> = BTreeMap::new();
+            for (source, seats) in &taken.by_source {
+                *networks.entry(network_of(*source)).or_default() += seats.len();
+            }
             let mut sources: Vec<_> = taken.by_source.iter().map(|(source, seats)| (seats.len(), *source)).collect();
-            sources.sort_by_key(|&(seats, source)| (std::cmp::Reverse(seats), taken.idlest_of(source)));
+            sources.sort_by_key(|&(seats, source)| {
+                let of_network = networks.get(&network_of(source)).copied().unwrap_or(0);
+                (Reverse(of_network), Reverse(seats), taken.idlest_of(source))
+            });
             sources.into_iter().find_map(|(_, source)| taken.displace(source))?;
         }
         let (sender, gone) = oneshot::channel();
@@ -172,6 +180,16 @@ mod tests {
         assert!(!sits.iter_mut().any(|(_, gone)| is_displaced(gone)));
         let (_late, mut late) = seats.take(from("::ffff:198.51.100.1")).unwrap();
         assert!(is_displaced(&mut sits[0].1) && !is_displaced(&mut sits[1].1) && !is_displaced(&mut late));
+    }
+
+    #[test]
+    fn a_subscriber_with_many_networks_of_ipv6_keeps_nobody_out() {
+        let seats = Seats::new(MOST, MOST);
+        let (_honest, mut honest) = seats.take(from("198.51.100.1")).unwrap();
+        let mut flood: Vec<_> =
+            (0..3 * MOST).map(|n| seats.take(from(&format!("2001:db8:1:{n:x}::1"))).unwrap()).collect();
+        assert!(!is_displaced(&mut honest), "it is the idlest, but of another network");
+        assert_eq!(flood.iter_mut().filter_map(|(_, gone)| is_displaced(gone).then_some(())).count(), 2 * MOST + 1);
     }
 
     #[test]

@@ -664,7 +664,8 @@ mod tests {
             pem::encode(&pem::Pem::new("X509 CRL", list.to_vec()))
         };
         let copy = folder.path().join("crl.pem");
-        let renew = |text: &str| files::renew_list(&root, &copy, &chain, text);
+        let trust = files::TrustFiles::new(root, Some(copy.clone()));
+        let renew = |text: &str| trust.take_whole(&chain, text);
         for (number, newer) in [(70_000, true), (70_000, false), (300, false), (70_001, true), (1 << 40, true)] {
             assert_eq!(renew(&list(number)).unwrap(), newer, "{number}");
         }

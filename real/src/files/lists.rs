@@ -6,13 +6,15 @@
 //!
 //! A whole list is read once, and once more when its file changes. What was read is shared by all copies of
 //! [`TrustFiles`].
+//!
+//! A list that was fetched counts even if it cannot be written, because the disk is full: it is kept in memory then.
 
 use std::collections::BTreeSet;
 use std::fmt::Write;
 use std::fs;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use cyphonic_core::name::Fqdn;
 use cyphonic_core::tls::{ListFacts, Roots, list_facts};
@@ -174,18 +176,36 @@ struct Whole {
     facts: Vec<ListFacts>,
 }
 
+/// A list that was fetched and could not be written. It counts in place of the one in its file, until the file changes.
+struct Kept {
+    text: Arc<[u8]>,
+    /// Tells it from those before.
+    number: u64,
+    /// The stamp of the file.
+    file: Stamp,
+}
+
+/// The lists that could not be written.
+#[derive(Default)]
+struct Unwritten {
+    whole: Option<Kept>,
+    delta: Option<Kept>,
+    next: u64,
+}
+
 /// The files of roots and of revoked certificates.
 #[derive(Clone)]
 pub struct TrustFiles {
     roots: PathBuf,
     crl: Option<PathBuf>,
     whole: Arc<Mutex<Option<Whole>>>,
+    unwritten: Arc<Mutex<Unwritten>>,
 }
 
 impl TrustFiles {
     /// Of these paths. Nothing is read.
     pub fn new(roots: PathBuf, crl: Option<PathBuf>) -> Self {
-        Self { roots, crl, whole: Arc::default() }
+        Self { roots, crl, whole: Arc::default(), unwritten: Arc::default() }
     }
 
     /// The file of the roots.
@@ -201,7 +221,36 @@ impl TrustFiles {
     /// The stamps of roots, list and delta.
     pub fn stamps(&self) -> [Stamp; 3] {
         let delta = self.crl().and_then(|crl| stamp(&delta_of(crl)));
-        [stamp(&self.roots), self.crl().and_then(stamp), delta]
+        let unwritten = self.unwritten();
+        let kept = |kept: &Option<Kept>, file: Stamp| {
+            let kept = kept.as_ref().filter(|kept| kept.file == file);
+            kept.map_or(file, |kept| Some((u64::MAX, kept.number, 0, 0)))
+        };
+        let whole = self.crl().and_then(stamp);
+        [stamp(&self.roots), kept(&unwritten.whole, whole), kept(&unwritten.delta, delta)]
+    }
+
+    fn unwritten(&self) -> MutexGuard<'_, Unwritten> {
+        self.unwritten.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The lists that count: those in the file, or those that could not be written there.
+    fn text(&self, file: &Path, list: impl FnOnce(&mut Unwritten) -> &mut Option<Kept>) -> std::io::Result<Arc<[u8]>> {
+        let at = stamp(file);
+        let kept = list(&mut self.unwritten()).as_ref().filter(|kept| kept.file == at).map(|kept| kept.text.clone());
+        kept.map_or_else(|| fs::read(file).map(Into::into), Ok)
+    }
+
+    /// Writes lists to their file, or keeps them in memory.
+    fn write(&self, file: &Path, text: &str, list: impl FnOnce(&mut Unwritten) -> &mut Option<Kept>) {
+        let written = write_derived(file, text);
+        let mut unwritten = self.unwritten();
+        unwritten.next += 1;
+        let kept = Kept { text: Arc::from(text.as_bytes()), number: unwritten.next, file: stamp(file) };
+        *list(&mut unwritten) = written.is_err().then_some(kept);
+        if let Err(error) = written {
+            tracing::warn!(%error, remedy = error.remedy(), "a list of revoked certificates is kept in memory");
+        }
     }
 
     /// Reads the files. A list with a bad signature is refused, because it would make every peer untrusted. `chain` is
@@ -212,7 +261,7 @@ impl TrustFiles {
     pub fn read(&self, chain: &[CertificateDer<'static>]) -> Result<Roots, Failure> {
         let (roots, facts) = self.whole(chain)?;
         let Some(delta) = self.crl().map(delta_of) else { return Ok(roots) };
-        let text = match fs::read(&delta) {
+        let text = match self.text(&delta, |unwritten| &mut unwritten.delta) {
             Ok(text) => text,
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(roots),
             Err(error) => return Err(bad_list(&delta, &error)),
@@ -231,7 +280,8 @@ impl TrustFiles {
         let trusted = trust(certificates(&self.roots)?, &self.roots)?;
         let (trusted, facts) = match self.crl() {
             Some(crl) => {
-                let text = fs::read(crl).map_err(|error| bad_list(crl, &error))?;
+                let text = self.text(crl, |unwritten| &mut unwritten.whole);
+                let text = text.map_err(|error| bad_list(crl, &error))?;
                 revoking(&trusted, &text, crl, chain)?
             }
             None => (trusted, Vec::new()),
@@ -243,7 +293,8 @@ impl TrustFiles {
     /// What is there of the lists; empty if it has to be fetched whole.
     pub fn have(&self, chain: &[CertificateDer<'static>]) -> Vec<Have> {
         let (Some(crl), Ok((_, whole))) = (self.crl(), self.whole(chain)) else { return Vec::new() };
-        let deltas = fs::read(delta_of(crl)).ok().and_then(|text| lists_in(&text, crl).ok());
+        let deltas = self.text(&delta_of(crl), |unwritten| &mut unwritten.delta);
+        let deltas = deltas.ok().and_then(|text| lists_in(&text, crl).ok());
         let deltas = fitting(&whole, deltas.unwrap_or_default());
         let have = whole.into_iter().map(|list| {
             let delta = deltas.iter().find(|(_, delta)| delta.issuer == list.issuer);
@@ -260,7 +311,13 @@ impl TrustFiles {
     /// Replaces the whole lists by fetched ones, if these are good and newer. Returns whether they were.
     pub fn take_whole(&self, chain: &[CertificateDer<'static>], fetched: &str) -> Result<bool, Failure> {
         let Some(crl) = self.crl() else { return Ok(false) };
-        renew_list(&self.roots, crl, chain, fetched)
+        revoking(&trust(certificates(&self.roots)?, &self.roots)?, fetched.as_bytes(), crl, chain)?;
+        let before = self.text(crl, |unwritten| &mut unwritten.whole).ok().and_then(|text| list_number(&text));
+        let is_newer = list_number(fetched.as_bytes()) > before;
+        if is_newer {
+            self.write(crl, fetched, |unwritten| &mut unwritten.whole);
+        }
+        Ok(is_newer)
     }
 
     /// Replaces the delta lists by fetched ones with the lines of `names`, if they go with the whole ones.
@@ -280,7 +337,9 @@ impl TrustFiles {
         if count == 0 {
             return Err(bad_list(&delta, &"what the AS sent does not go with the list in `crl`"));
         }
-        write_derived(&delta, &(lines(names.iter().map(|(name, since)| (name, *since))) + fetched))
+        let text = lines(names.iter().map(|(name, since)| (name, *since))) + fetched;
+        self.write(&delta, &text, |unwritten| &mut unwritten.delta);
+        Ok(())
     }
 }
 
@@ -305,15 +364,4 @@ fn with_delta(
     let roots = roots.revoking_also(lists.into_iter().map(|(list, _)| list));
     standing(&roots, chain).map_err(|error| bad_list(file, &error))?;
     Ok((roots, count))
-}
-
-/// Replaces the list in the file by a fetched one, if that one is good and newer. Returns whether it was.
-pub fn renew_list(path: &Path, crl: &Path, chain: &[CertificateDer<'static>], fetched: &str) -> Result<bool, Failure> {
-    let roots = trust(certificates(path)?, path)?;
-    revoking(&roots, fetched.as_bytes(), crl, chain)?;
-    let newer = list_number(fetched.as_bytes()) > fs::read(crl).ok().and_then(|text| list_number(&text));
-    if newer {
-        write_derived(crl, fetched)?;
-    }
-    Ok(newer)
 }

@@ -28,7 +28,7 @@ use zeroize::Zeroizing;
 use crate::drive::{Wall, since_epoch};
 use crate::error::{Code, Failure};
 
-pub use lists::{Have, Told, TrustFiles, issuer_id, lines, list_number, renew_list, revoked_names};
+pub use lists::{Have, Told, TrustFiles, issuer_id, lines, list_number, revoked_names};
 
 /// A certificate that ends within this time is worth a warning.
 pub const RENEW_BEFORE: Duration = Duration::from_secs(14 * 86_400);

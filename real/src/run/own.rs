@@ -135,16 +135,18 @@ impl Renewal {
     /// Renews the certificate in its file whenever that is due.
     async fn follow(self, own: Own) {
         let mut said = None;
-        let mut next = Duration::ZERO;
+        // By a clock that cannot be set: a civil clock that was ahead for a while would put the next try off.
+        let mut next: Option<Instant> = None;
         loop {
             let now = drive::since_epoch();
             let span = files::certificates(&own.certificate).ok().and_then(|chain| Span::of(&chain[0]));
-            if let Some(span) = span.filter(|span| now >= next && now < span.ends && now >= due(&own.name, *span)) {
+            let is_time = next.is_none_or(|next| Instant::now() >= next);
+            if let Some(span) = span.filter(|span| is_time && now < span.ends && now >= due(&own.name, *span)) {
                 match self.renew(&own).await {
                     Ok(()) => said = None,
                     Err(error) => note(&mut said, &error, "the certificate could not be renewed; it is tried again"),
                 }
-                next = now + (span.ends.saturating_sub(now) / 100).clamp(PAUSE[0], PAUSE[1]);
+                next = Some(Instant::now() + (span.ends.saturating_sub(now) / 100).clamp(PAUSE[0], PAUSE[1]));
             }
             tokio::time::sleep(LOOK).await;
         }

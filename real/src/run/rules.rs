@@ -1,7 +1,7 @@
 //! The NMS's file of access rules: read at the start, when it changes, and at a SIGHUP.
 
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use cyphonic_core::rules::Rules;
 use cyphonic_scenarios::access_rules;
@@ -16,6 +16,9 @@ use crate::tasks;
 
 /// How often the file is checked. A change is in force within this time and a moment more.
 const LOOK: Duration = Duration::from_secs(1);
+
+/// The same error is logged again only after this time.
+const SAY: Duration = Duration::from_secs(60);
 
 /// Longest file, bytes.
 const MOST_BYTES: u64 = 16 << 20;
@@ -37,14 +40,17 @@ pub fn read_rules(path: &Path) -> Result<Rules, Failure> {
 /// The file, if there is one, and what is in force of it.
 pub(super) struct RulesFile {
     path: Option<PathBuf>,
-    read: Stamp,
+    /// The stamp of the file that was read. `None` after a failed attempt, until the file has been read.
+    read: Option<Stamp>,
+    /// The last error, and when it was logged.
+    said: Option<(String, Instant)>,
     status: watch::Sender<AccessRules>,
 }
 
 impl Default for RulesFile {
     fn default() -> Self {
         let status = AccessRules { open: true, ..AccessRules::default() };
-        Self { path: None, read: None, status: watch::Sender::new(status) }
+        Self { path: None, read: None, said: None, status: watch::Sender::new(status) }
     }
 }
 
@@ -52,7 +58,7 @@ impl RulesFile {
     /// Reads the file for the first time.
     pub(super) fn read(path: Option<PathBuf>) -> Result<(Self, Rules), Failure> {
         let Some(path) = path else { return Ok((Self::default(), Rules::default())) };
-        let read = stamp(&path);
+        let read = Some(stamp(&path));
         let rules = read_rules(&path)?;
         let file = Self { path: Some(path), read, ..Self::default() };
         file.note(Ok(&rules));
@@ -83,24 +89,31 @@ impl RulesFile {
         });
     }
 
-    /// Reads the file again if it has changed, or if `forced`. A file that cannot be used changes nothing.
+    /// Reads the file again if it has changed, if it could not be read before, or if `forced`. A file that cannot be
+    /// used changes nothing. It is read again and again, because the cause may be the system: no file descriptor or no
+    /// memory left.
     fn look(&mut self, forced: bool) -> Option<Rules> {
         let path = self.path.clone()?;
-        let now = stamp(&path);
+        let now = Some(stamp(&path));
         if now == self.read && !forced {
             return None;
         }
-        self.read = now;
         let read = read_rules(&path);
+        self.read = read.is_ok().then_some(now).flatten();
         self.note(read.as_ref());
         match read {
             Ok(rules) => {
+                self.said = None;
                 tracing::info!(file = %path.display(), open = rules.is_open(), rules = rules.allow().len(),
                     "access rules were read again");
                 Some(rules)
             }
             Err(error) => {
-                tracing::error!(%error, remedy = error.remedy(), "access rules stay as read before");
+                let words = error.to_string();
+                if self.said.as_ref().is_none_or(|(known, at)| *known != words || at.elapsed() >= SAY) {
+                    tracing::error!(%error, remedy = error.remedy(), "access rules stay as read before");
+                    self.said = Some((words, Instant::now()));
+                }
                 None
             }
         }
@@ -161,6 +174,29 @@ mod tests {
         write("default = \"open\"\n");
         assert!(file.look(false).unwrap().is_open());
         assert_eq!((status.borrow().open, status.borrow().trouble.clone()), (true, None));
+    }
+
+    #[test]
+    fn rules_that_could_not_be_read_once_are_read_when_they_can_be() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("rules.toml");
+        // As long as each other, and of one time: to the NMS it is the same file that cannot be read for a while.
+        let write = |text: &str| {
+            std::fs::write(&path, text).unwrap();
+            let time = std::time::SystemTime::UNIX_EPOCH + Duration::from_secs(1_700_000_000);
+            std::fs::File::options().append(true).open(&path).unwrap().set_modified(time).unwrap();
+        };
+        std::fs::write(&path, "default = \"open\"\n").unwrap();
+        let (mut file, _) = RulesFile::read(Some(path.clone())).unwrap();
+        write("default = \"cl");
+        assert_eq!((file.look(false), file.look(false)), (None, None));
+        write("default = 'closed'\n");
+        assert_eq!(file.look(false).map(|rules| rules.is_open()), Some(false));
+        write("default = 'cl sed'\n");
+        assert_eq!((file.look(true), file.look(false)), (None, None));
+        write("default = 'closed'\n");
+        assert_eq!(file.look(false).map(|rules| rules.is_open()), Some(false), "the file seems not to have changed");
+        assert_eq!(file.look(false), None, "it was read");
     }
 
     #[test]

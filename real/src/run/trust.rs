@@ -379,6 +379,47 @@ mod tests {
     }
 
     #[test]
+    fn what_was_fetched_counts_though_it_cannot_be_written_until_the_file_changes() {
+        let folder = tempfile::tempdir().unwrap();
+        let pki = folder.path().join("pki");
+        ca::init(&pki, &name("example")).unwrap();
+        let issue = |who: &str| Ca::open(&pki).unwrap().issue(&name(who), 30, false).unwrap().0;
+        let (own, others) = (issue("a.example"), ["b.example", "c.example"].map(issue));
+        // The name of a file that is about to replace this one is too long for the file system. It is as with a full
+        // disk: what is there can be read, and nothing can be written.
+        let crl = folder.path().join("c".repeat(240));
+        std::fs::copy(pki.join("crl.pem"), &crl).unwrap();
+        let mut files = Files::new(pki.join("root.pem"), Some(crl.clone()));
+        let trust = files.files.clone();
+        let own = chain(Some(&own));
+        let env = Environment {
+            provider: std::sync::Arc::new(rustls::crypto::ring::default_provider()),
+            clock: std::sync::Arc::new(Wall),
+            key_log: None,
+        };
+        let trusted =
+            |roots: Roots| others.clone().map(|of| roots.judge(&env).unwrap().check(&chain(Some(&of))).is_ok());
+        assert_eq!(trusted(trust.read(&own).unwrap()), [true, true]);
+        for (who, whole, left) in [("b.example", false, [false, true]), ("c.example", true, [false, false])] {
+            Ca::open(&pki).unwrap().revoke(&name(who)).unwrap();
+            let published = Ca::open(&pki).unwrap().published().unwrap();
+            if whole {
+                assert!(trust.take_whole(&own, &published.whole).unwrap(), "it is newer");
+            } else {
+                let ca::Lacking::Since(lists, _) = published.lacking(&trust.have(&own)).unwrap() else { panic!("all") };
+                trust.take_delta(&own, &lists, &std::collections::BTreeSet::new()).unwrap();
+            }
+            let stamps = files.due(false).expect("the daemon reads them again");
+            files.were_read(stamps, true);
+            assert_eq!(trusted(trust.read(&own).unwrap()), left, "{who}");
+        }
+        // The operator copies a list by hand.
+        std::fs::write(&crl, std::fs::read(pki.join("crl.pem")).unwrap()).unwrap();
+        assert!(files.due(false).is_some());
+        assert_eq!(trusted(trust.read(&own).unwrap()), [false, false]);
+    }
+
+    #[test]
     fn a_revocation_is_told_once_whatever_file_names_it() {
         let folder = tempfile::tempdir().unwrap();
         let crl = folder.path().join("crl.pem");

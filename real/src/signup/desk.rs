@@ -41,6 +41,9 @@ pub struct Desk {
     follows: Option<(Fqdn, [PathBuf; 3])>,
     /// The revocations when they were read last.
     given: Mutex<Option<Arc<Given>>>,
+    /// Held while a certificate is renewed: of two requests at one time the later one gets the certificate of the
+    /// other.
+    renewing: Mutex<()>,
 }
 
 impl Desk {
@@ -50,7 +53,8 @@ impl Desk {
         let tls = tls::server_config(&environment(), roots, identity, ClientAuth::Optional, ALPN);
         Ca::open(folder)?;
         let tls = Mutex::new((None, Arc::new(tls.map_err(Failure::other)?)));
-        Ok(Self { folder: folder.to_owned(), store, tls, follows: None, given: Mutex::default() })
+        let (given, renewing) = (Mutex::default(), Mutex::default());
+        Ok(Self { folder: folder.to_owned(), store, tls, follows: None, given, renewing })
     }
 
     /// Reads the AS's certificate, key and roots from these files again for each client.
@@ -254,6 +258,7 @@ impl Desk {
                 return Err(refuse("there is no device of that name that may log in by certificate"));
             }
         }
+        let _one = self.renewing.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(chain) = self.renewed_today(ca, name, key)? {
             return Ok(chain);
         }

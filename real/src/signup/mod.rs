@@ -522,6 +522,28 @@ mod tests {
             holder.execute("UPDATE renewals SET made = made + 90000", []).unwrap();
             renew("c.example", "8").sign_up().await.unwrap();
             assert_eq!(serials(" c.example"), 4);
+            // Many renewals at one time make one certificate.
+            holder.execute("UPDATE renewals SET made = 0", []).unwrap();
+            let again = Ask::Certificate(CertificateRequest {
+                name: "c.example".to_owned(),
+                token: None,
+                request: pem::encode(&pem::Pem::new(
+                    "CERTIFICATE REQUEST",
+                    pki::request(&name("c.example"), &files::ed25519_seed(&key).unwrap()).unwrap(),
+                )),
+            });
+            let (desks, as_is) = ([([127, 0, 0, 1], port).into()], name("as.example"));
+            let ask = || exchange(&desks, &as_is, &credentials.roots, Some(&good.identity), &again, LINE);
+            // All have come when the first one is served.
+            let lock = std::fs::File::options().append(true).open(pki.join("lock")).unwrap();
+            lock.lock().unwrap();
+            let begin = async {
+                tokio::time::sleep(Duration::from_millis(400)).await;
+                drop(lock);
+            };
+            let (a, b, c, ()) = tokio::join!(ask(), ask(), ask(), begin);
+            assert!([a, b, c].iter().all(|reply| matches!(reply, Ok(Reply::Certificate(_)))));
+            assert_eq!(serials(" c.example"), 5);
             // A revocation that comes while a renewal waits for the authority's lock.
             invite("e.example", "e", false).unwrap();
             invited("e.example", "e", "13").sign_up().await.unwrap();
