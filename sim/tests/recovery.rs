@@ -126,11 +126,16 @@ fn tunnels_come_up_over_round_trips_of_six_seconds() {
     }
 }
 
+/// Alice is in the network `six`, which is this one, and in another one with IPv4.
+fn two_networks(six: &str, nat: &str) -> String {
+    let nodes = "[[node]]\nname = \"alice\"\ninterfaces = [\"six\", \"a\"]\n[[node]]\nname = \"bob\"\nsite = \"b\"\n";
+    format!("{six}{}{}{nodes}", site("a", nat, 10), site("b", nat, 10))
+}
+
 /// Alice has IPv6 and IPv4, each in a network of its own.
 fn two_families(nat: &str) -> String {
     let six = "[[site]]\nname = \"six\"\nkind = \"ipv6\"\nlink = { delay_ms = 10, jitter_ms = 2 }\n";
-    let nodes = "[[node]]\nname = \"alice\"\ninterfaces = [\"six\", \"a\"]\n[[node]]\nname = \"bob\"\nsite = \"b\"\n";
-    format!("{six}{}{}{nodes}", site("a", nat, 10), site("b", nat, 10))
+    two_networks(six, nat)
 }
 
 #[test]
@@ -143,6 +148,22 @@ fn a_family_that_dies_in_silence_is_left_for_the_other_within_six_seconds() {
                 let run = run(method, &two_families(nat), &steps);
                 let ms = gap(&run) * interval as usize;
                 assert!(ms <= 6_000, "{method:?} {nat} each {interval} ms: {ms} ms");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_relay_that_one_interface_does_not_reach_is_reached_by_another() {
+    let path = "[[step]]\ndo = \"path\"\nsite = \"six\"\nto = \"trs\"\nloss = 1.0\n";
+    let to_bob = echoes(5_000, 100, 100);
+    let to_alice = to_bob.replace("from = \"alice\"\nto = \"bob\"", "from = \"bob\"\nto = \"alice\"");
+    for method in METHODS {
+        for nodes in [two_families(SYMMETRIC), two_networks(&site("six", SYMMETRIC, 10), SYMMETRIC)] {
+            for echoes in [&to_bob, &to_alice] {
+                let run = run(method, &nodes, &format!("{path}{}{echoes}", start("")));
+                let lost = gap(&run);
+                assert!(answered(&run).len() == 100 && lost <= 30, "{method:?} {nodes}{echoes}: {lost} lost");
             }
         }
     }

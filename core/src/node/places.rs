@@ -79,6 +79,17 @@ impl Places {
         others.into_iter().find(|(_, remote)| remote.is_ipv4() != first.1.is_ipv4()).or_else(other_address)
     }
 
+    /// Every way to `remotes`: from each of the node's addresses, in the order of [`Self::all`].
+    pub(super) fn every(&self, remotes: &[SocketAddr]) -> Vec<(SocketAddr, SocketAddr)> {
+        let mut ways = Vec::new();
+        for turn in 0..self.addresses.len() {
+            let turned = Self { turn: self.turn.wrapping_add(turn), ..self.clone() };
+            let new: Vec<_> = turned.all(remotes).into_iter().filter(|way| !ways.contains(way)).collect();
+            ways.extend(new);
+        }
+        ways
+    }
+
     /// The first of `remotes` that the node has an address for, with that address. The preferred family comes first.
     pub(super) fn first(&self, remotes: &[SocketAddr]) -> Option<(SocketAddr, SocketAddr)> {
         let preferred = remotes.iter().filter(|remote| self.prefer_v4 && remote.is_ipv4());

@@ -48,7 +48,7 @@ pub(super) struct Tunnel {
     pub(super) place: Option<(SocketAddr, SocketAddr)>,
     /// The possible places while the tunnel is built. The dialer sends to each, and the listener punches to each.
     candidates: Vec<(SocketAddr, SocketAddr)>,
-    /// The places by which the TRS can be reached, one for each address family: our address, and the TRS's.
+    /// The ways by which the TRS can be reached: each of our addresses, and the TRS's of its family.
     relay: Vec<(SocketAddr, SocketAddr)>,
     /// Keep Alives in a row that were not answered.
     unanswered: usize,
@@ -245,6 +245,13 @@ impl Tunnel {
         })
     }
 
+    /// Another way to the TRS than `first`, the next one for each even number; `first` if there is no other.
+    fn other_way(&self, first: Option<(SocketAddr, SocketAddr)>, number: usize) -> Option<(SocketAddr, SocketAddr)> {
+        let others: Vec<_> = self.relay.iter().copied().filter(|way| Some(*way) != first).collect();
+        let index = (number / 2).wrapping_sub(1).checked_rem(others.len());
+        index.map(|index| others[index]).or(first)
+    }
+
     /// Our direction of a key that both nodes have.
     fn ours(&self) -> Direction {
         if self.initiator { Direction::FromInitiator } else { Direction::FromResponder }
@@ -266,7 +273,7 @@ impl Conventional {
         self.remove(id);
         let keys = direction.keys.as_ref().ok_or(Failure::Protocol)?;
         let relayed = direction.pattern == Pattern::Relayed;
-        let relay = direction.relay.as_ref().map_or(Vec::new(), |relay| self.places.all(&relay.addresses));
+        let relay = direction.relay.as_ref().map_or(Vec::new(), |relay| self.places.every(&relay.addresses));
         let mut candidates: Vec<_> = match &direction.relay {
             Some(relay) => self.places.first(&relay.addresses).into_iter().collect(),
             None => self.places.all(&direction.candidates),
@@ -359,13 +366,20 @@ impl Conventional {
         let Some(tunnel) = self.tunnels.get_mut(&id) else { return };
         let to = tunnel.hop();
         let places = match tunnel.state {
+            // The first way to the TRS may be dead. Every second retransmission takes another one.
+            TunnelState::Dialing { .. } | TunnelState::Listening { .. }
+                if tunnel.relayed() && count >= 2 && count.is_multiple_of(2) && *message != Message::TunnelResponse =>
+            {
+                tunnel.other_way(tunnel.candidates.first().copied(), usize::from(count)).into_iter().collect()
+            }
             TunnelState::Dialing { .. } => tunnel.candidates.clone(),
             TunnelState::Listening { .. } if *message == Message::HolePunching => tunnel.candidates.clone(),
-            // The path to the TRS may be dead, and the one of the other address family alive. Every second Keep Alive
-            // tries that one.
+            // The path to the TRS may be dead, and that of the other address family, or of another interface, alive.
+            // Every second Keep Alive tries another one.
             TunnelState::Up { .. } if *message == Message::KeepAlive && tunnel.unanswered >= 2 => {
-                let other = tunnel.relay.iter().copied().find(|place| Some(*place) != tunnel.place);
-                other.filter(|_| tunnel.unanswered.is_multiple_of(2)).or(tunnel.place).into_iter().collect()
+                let other = Some(tunnel.unanswered).filter(|number| number.is_multiple_of(2));
+                let way = other.map_or(tunnel.place, |number| tunnel.other_way(tunnel.place, number));
+                way.into_iter().collect()
             }
             // The reply goes to the request's source address.
             TunnelState::Listening { .. } | TunnelState::Up { .. } => tunnel.place.into_iter().collect(),

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 
 use super::end::End;
-use super::tunnel::{EndToEnd, TunnelState};
+use super::tunnel::{EndToEnd, Opening, TunnelState};
 use super::{Owner, Proposed};
 use crate::event::Failure;
 use crate::name::Fqdn;
@@ -80,10 +80,10 @@ impl Proposed {
             links.was_heard(link).is_some_and(|at| now < at + patient(DIAL_STEP_TIMEOUT, tunnel.slow))
         };
         match &tunnel.state {
-            TunnelState::Dialing(links) => links.iter().any(|&link| lately(self.of(link), link)),
-            TunnelState::Requested(link) | TunnelState::LegOpening(link) | TunnelState::LegRequested(link) => {
-                lately(self.of(*link), *link)
+            TunnelState::Dialing(links) | TunnelState::LegOpening(Opening { links, .. }) => {
+                links.iter().any(|&link| lately(self.of(link), link))
             }
+            TunnelState::Requested(link) | TunnelState::LegRequested(link) => lately(self.of(*link), *link),
             TunnelState::EndToEnd(EndToEnd { links, link: Some(link), .. }) => lately(links, *link),
             // The dialer's handshake may be under way.
             TunnelState::Expecting(_) => self.shared.as_ref().unwrap_or(&self.links).has_half_open(),

@@ -10,6 +10,7 @@ mod end;
 mod expected;
 mod granted;
 mod inbound;
+mod legs;
 mod moving;
 mod overtaken;
 mod pathed;
@@ -340,8 +341,8 @@ impl Proposed {
         match self.owners.remove(&link) {
             Some(Owner::As { .. }) => self.on_as_closed(failure),
             Some(Owner::Nms) => self.on_nms_closed(link, failure),
-            Some(Owner::Standby) => self.on_standby_closed(now),
-            Some(Owner::Leg(tunnel)) if self.leg_gone(now, tunnel, link) => {}
+            Some(Owner::Standby) => self.on_standby_closed(now, link),
+            Some(Owner::Leg(tunnel)) if self.leg_gone(now, tunnel, link) || self.opens_elsewhere(tunnel, link) => {}
             Some(Owner::Leg(tunnel)) => self.fail(now, tunnel, failure),
             Some(Owner::Direct(tunnel)) => self.on_direct_closed(now, tunnel, link, failure),
             Some(Owner::Inbound(inbound)) => self.lose_ahead(&inbound.ahead),

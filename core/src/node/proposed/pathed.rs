@@ -379,6 +379,7 @@ impl Proposed {
     /// Gives the paths of an end one input, and carries out their outputs.
     pub(super) fn give(&mut self, now: Instant, end: End, input: Input) {
         let Some(pathed) = self.pathed.get_mut(&end) else { return };
+        let has_arrived = matches!(input, Input::Probe { .. } | Input::Arrived { .. });
         pathed.paths.handle(now, input, &mut self.silent);
         loop {
             let Some(pathed) = self.pathed.get_mut(&end) else { return };
@@ -390,7 +391,7 @@ impl Proposed {
                 PathOutput::PathChanged => self.tell_quic(end, |links, link| links.path_changed(now, link)),
                 PathOutput::Ping => self.tell_quic(end, |links, link| links.ping(now, link)),
                 PathOutput::Event(event) => self.on_path_event(now, end, event),
-                PathOutput::Wait(due) => return self.assess(now, end, due),
+                PathOutput::Wait(due) => return self.assess(now, end, due, has_arrived),
             }
         }
     }
@@ -450,8 +451,10 @@ impl Proposed {
         }
     }
 
-    /// Checks whether a tunnel has a path that works, and asks for help if not.
-    fn assess(&mut self, now: Instant, end: End, due: Option<Instant>) {
+    /// Checks whether a tunnel has a path that works, and asks for help if not. `has_arrived`: a datagram was taken. If
+    /// the timer is overdue then, the process stood still, and more datagrams wait. An answer among them must not count
+    /// as lost, so the timer judges the silence: it comes last in a turn.
+    fn assess(&mut self, now: Instant, end: End, due: Option<Instant>, has_arrived: bool) {
         let Some(pathed) = self.pathed.get_mut(&end) else { return };
         let (Some(tunnel), Some(_), false) = (pathed.tunnel, pathed.probe_tag, pathed.closing) else {
             return self.path_timers.set(end, due.filter(|_| !self.pathed[&end].closing));
@@ -465,6 +468,9 @@ impl Proposed {
         let slow = self.tunnels.get(&tunnel).is_some_and(|tunnel| tunnel.slow);
         let (limit, wait) = (patient(PATHLESS_LIMIT, slow), patient(PATH_WANTED, slow));
         let (since, again) = *pathed.pathless.get_or_insert((now, now));
+        if has_arrived && self.path_timers.at(end).is_some_and(|at| at < now) {
+            return;
+        }
         if now >= since + limit && !pathed.paths.is_proved() {
             return self.fail(now, tunnel, Failure::Timeout);
         }

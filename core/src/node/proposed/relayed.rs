@@ -34,6 +34,7 @@ impl Proposed {
     /// The handshake with the TRS is finished: our leg has its identifier.
     pub(super) fn on_leg_open(&mut self, now: Instant, id: TunnelId, leg: LinkId) {
         let Some(cid) = self.links.relay_cid(leg) else { return self.fail(now, id, Failure::Protocol) };
+        self.settle_leg(now, id, leg);
         let Some(tunnel) = self.tunnels.get_mut(&id) else { return };
         if !tunnel.initiator {
             let transaction = tunnel.transaction;

@@ -5,6 +5,7 @@
 use std::collections::VecDeque;
 use std::net::SocketAddr;
 
+use super::tunnel::Opening;
 use super::{Owner, Proposed};
 use crate::event::DropReason;
 use crate::header::Header;
@@ -15,7 +16,7 @@ use crate::node::part::TunnelId;
 use crate::quic::{LinkId, Load};
 use crate::time::Instant;
 use crate::timing::node::LEG_AGAIN;
-use crate::timing::{Due, Timer};
+use crate::timing::{Due, Timer, earliest};
 
 /// Most Tunnel Requests that wait on a standing leg for their Route Directions.
 const MAX_EARLY_ON_LEG: usize = 8;
@@ -25,7 +26,7 @@ const MAX_EARLY_ON_LEG: usize = 8;
 pub(super) struct Standby {
     /// The addresses of the TRS. Empty if the NMS offers none.
     at: Vec<SocketAddr>,
-    leg: Option<LinkId>,
+    leg: Option<Opening>,
     is_up: bool,
     /// The identifier of the leg, once it is up.
     cid: Option<RelayCid>,
@@ -37,8 +38,8 @@ pub(super) struct Standby {
 
 /// A standing leg that a tunnel takes, and the Tunnel Requests that came on it.
 pub(super) struct Taken {
-    /// Our link to the TRS.
-    pub(super) leg: LinkId,
+    /// Our link to the TRS, or the first of those that are being opened.
+    leg: LinkId,
     is_up: bool,
     /// Whether the NMS has told the peer of this leg.
     is_told: bool,
@@ -47,7 +48,8 @@ pub(super) struct Taken {
 
 impl Standby {
     pub(super) fn next_timer(&self) -> Option<Due> {
-        self.again.map(|at| Timer::StandingLeg.at(at))
+        let other = self.leg.as_ref().and_then(|leg| leg.other_at);
+        earliest([self.again.map(|at| Timer::StandingLeg.at(at)), other.map(|at| Timer::OtherPath.at(at))])
     }
 
     /// Starts afresh, because all links are gone.
@@ -60,7 +62,7 @@ impl Proposed {
     /// Takes the addresses of the TRS that the NMS offers. Opens a standing leg, or reports the one that is up.
     pub(super) fn take_offer(&mut self, now: Instant, addresses: Vec<SocketAddr>) {
         self.standby.at = addresses;
-        match self.standby.leg {
+        match &self.standby.leg {
             Some(_) if self.standby.is_up => self.report_leg(now, self.standby.cid),
             Some(_) => {}
             None => self.open_standby(now),
@@ -76,16 +78,13 @@ impl Proposed {
     }
 
     fn open_standby(&mut self, now: Instant) {
-        let (at, name) = (self.standby.at.clone(), self.services.trs_name.clone());
+        let at = self.standby.at.clone();
         self.standby.again = None;
         if at.is_empty() || self.standby.leg.is_some() {
             return;
         }
-        match self.open(now, &at, &name, Load::Signaling) {
-            Ok(leg) => {
-                self.owners.insert(leg, Owner::Standby);
-                self.standby.leg = Some(leg);
-            }
+        match self.open_leg(now, &at, Load::Signaling, Owner::Standby) {
+            Ok(leg) => self.standby.leg = Some(leg),
             Err(_) => self.standby.again = Some(now + LEG_AGAIN),
         }
     }
@@ -93,6 +92,10 @@ impl Proposed {
     /// The handshake with the TRS is finished. The NMS is told of the leg.
     pub(super) fn on_standby_open(&mut self, now: Instant, leg: LinkId) {
         self.standby.is_up = true;
+        let others = self.standby.leg.replace(Opening::done(leg)).map_or(Vec::new(), |opening| opening.links);
+        for other in others.into_iter().filter(|&other| other != leg) {
+            self.close(now, other);
+        }
         self.standby.cid = self.links.relay_cid(leg);
         self.report_leg(now, self.standby.cid);
     }
@@ -102,7 +105,13 @@ impl Proposed {
         self.standby.cid
     }
 
-    pub(super) fn on_standby_closed(&mut self, now: Instant) {
+    pub(super) fn on_standby_closed(&mut self, now: Instant, link: LinkId) {
+        if let Some(leg) = &mut self.standby.leg {
+            leg.links.retain(|&other| other != link);
+            if !leg.links.is_empty() {
+                return;
+            }
+        }
         let was_up = std::mem::take(&mut self.standby.is_up);
         self.standby.leg = None;
         self.standby.cid = None;
@@ -125,16 +134,17 @@ impl Proposed {
 
     /// Takes the standing leg for a tunnel, even if it is still being opened. With `which` only that leg is taken, and
     /// only if it is up. After [`LEG_AGAIN`] another standing leg is opened.
-    pub(super) fn take_standby(&mut self, now: Instant, which: Option<RelayCid>) -> Option<Taken> {
-        let (leg, is_up) = (self.standby.leg?, self.standby.is_up);
+    pub(super) fn take_standby(&mut self, now: Instant, which: Option<RelayCid>) -> Option<(Opening, Taken)> {
+        let (first, is_up) = (*self.standby.leg.as_ref()?.links.first()?, self.standby.is_up);
         if which.is_some() && (!is_up || self.standby.cid != which) {
             return None;
         }
-        self.standby.leg = None;
+        let opening = self.standby.leg.take()?;
         self.standby.cid = None;
         self.standby.is_up = false;
         self.standby.again = Some(now + LEG_AGAIN);
-        Some(Taken { leg, is_up, is_told: which.is_some(), early: std::mem::take(&mut self.standby.early) })
+        let early = std::mem::take(&mut self.standby.early);
+        Some((opening, Taken { leg: first, is_up, is_told: which.is_some(), early }))
     }
 
     /// A tunnel begins on the leg that it took.
@@ -158,6 +168,11 @@ impl Proposed {
     pub(super) fn standby_timeout(&mut self, now: Instant) {
         if self.standby.again.is_some_and(|at| at <= now) {
             self.open_standby(now);
+        }
+        if let Some(mut leg) = self.standby.leg.take() {
+            let at = self.standby.at.clone();
+            self.try_other_way(now, &mut leg, &at, Load::Signaling, Owner::Standby);
+            self.standby.leg = Some(leg);
         }
     }
 }

@@ -88,7 +88,7 @@ pub(super) enum TunnelState {
     /// The peer will dial.
     Expecting(Option<Punch>),
     /// The handshake with the TRS is under way.
-    LegOpening(LinkId),
+    LegOpening(Opening),
     /// Responder: the NMS knows our leg; the peer's Tunnel Request will come on it.
     LegWaiting(LinkId),
     /// Initiator: our Tunnel Request is on its way on the leg.
@@ -97,6 +97,21 @@ pub(super) enum TunnelState {
     EndToEnd(EndToEnd),
     /// Packets flow.
     Up(Path),
+}
+
+/// Handshakes with the TRS for one leg. The first one done wins.
+pub(super) struct Opening {
+    /// The links, the first attempt first.
+    pub(super) links: Vec<LinkId>,
+    /// When another way is tried beside, if there is one.
+    pub(super) other_at: Option<Instant>,
+}
+
+impl Opening {
+    /// A leg of one link, on which nothing else has to be tried.
+    pub(super) fn done(leg: LinkId) -> Self {
+        Self { links: vec![leg], other_at: None }
+    }
 }
 
 /// The packets that a listener sends so that filters in front of it let the dialer in (`policy = "optimal"`).
@@ -165,6 +180,7 @@ impl Tunnel {
         let other = match &self.state {
             TunnelState::Dialing(_) => self.redial.map(|(at, _)| Timer::TunnelRetry.at(at)),
             TunnelState::Expecting(Some(punch)) => Some(Timer::PunchRetry.at(punch.retry.next)),
+            TunnelState::LegOpening(opening) => opening.other_at.map(|at| Timer::OtherPath.at(at)),
             state => state.links().and_then(Links::next_timer),
         };
         earliest([building, other])
@@ -328,18 +344,18 @@ impl Proposed {
                 return self.out.push_back(CarriageOutput::TunnelDown(id, Failure::ConnectionLost));
             }
         }
-        let opened = if let Some(taken) = &taken {
-            self.owners.insert(taken.leg, Owner::Leg(id));
-            tunnel.state = TunnelState::LegOpening(taken.leg);
+        let mut begins = None;
+        let opened = if let Some((opening, taken)) = taken {
+            self.owners.extend(opening.links.iter().map(|&link| (link, Owner::Leg(id))));
+            tunnel.state = TunnelState::LegOpening(opening);
+            begins = Some(taken);
             Ok(())
         } else if let Some(relay) = &tunnel.relay {
-            let (addresses, name) = (relay.addresses.clone(), self.services.trs_name.clone());
+            let addresses = relay.addresses.clone();
             // The end-to-end connection through a blind relay discovers its own path MTU.
             let load = if relay.mode == RelayMode::Blind { Load::Signaling } else { self.load_to(&tunnel.name) };
-            self.open(now, &addresses, &name, load).map(|link| {
-                self.owners.insert(link, Owner::Leg(id));
-                tunnel.state = TunnelState::LegOpening(link);
-            })
+            let opening = self.open_leg(now, &addresses, load, Owner::Leg(id));
+            opening.map(|opening| tunnel.state = TunnelState::LegOpening(opening))
         } else if direction.dial {
             let optimal = direction.want.is_some();
             tunnel.redial = Some((now + patient(DIAL_AGAIN, slow), optimal));
@@ -358,7 +374,7 @@ impl Proposed {
         }
         self.tunnels.insert(id, tunnel);
         self.serve_early(now, &direction.peer);
-        if let Some(taken) = taken {
+        if let Some(taken) = begins {
             self.begin_on(now, id, taken);
         }
     }
@@ -395,9 +411,8 @@ impl Proposed {
         }
         let links = match &mut tunnel.state {
             TunnelState::Expecting(_) => Vec::new(),
-            TunnelState::Dialing(links) => std::mem::take(links),
+            TunnelState::Dialing(links) | TunnelState::LegOpening(Opening { links, .. }) => std::mem::take(links),
             TunnelState::Requested(link)
-            | TunnelState::LegOpening(link)
             | TunnelState::LegWaiting(link)
             | TunnelState::LegRequested(link)
             | TunnelState::Up(Path::Direct(link) | Path::Terminated(link)) => vec![*link],
@@ -633,6 +648,7 @@ impl Proposed {
             tunnel.until = now + DIAL_AGAIN;
         }
         self.dial_again(now, id);
+        self.tend_leg(now, id);
         let Some(tunnel) = self.tunnels.get_mut(&id) else { return };
         if building && tunnel.until <= now || tunnel.migrates.is_some_and(|until| until <= now) {
             return self.fail(now, id, Failure::Timeout);

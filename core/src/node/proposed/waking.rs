@@ -13,6 +13,8 @@ impl Proposed {
         for link in links {
             self.of_mut(link).ping(now, link);
         }
+        // The answer to a question from before may have come while nobody listened.
+        self.asked_nms = None;
         let ends: Vec<End> = self.pathed.keys().copied().collect();
         for end in ends {
             self.tell_network(now, end);
