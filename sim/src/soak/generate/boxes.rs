@@ -41,6 +41,10 @@ impl Generator {
             let key = self.pick(&["max_sessions", "max_sessions_per_host"]);
             put(key, int(self.pick(&[4, 16, 64])));
         }
+        // Derived from the seed and not drawn, so that later draws stay as they were.
+        if self.is_drill && (self.seed / 17).is_multiple_of(5) {
+            put("max_sessions_per_host", int([4, 5, 6, 8][(self.seed / 85 % 4) as usize]));
+        }
         if self.one_in(6) {
             put("reuses_inbound", true.into());
         }

@@ -9,7 +9,7 @@ use cyphonic_scenarios::{
 };
 
 use super::links::{is_clear, is_good};
-use super::nats::{carries_large, confuses_nodes, contests_ports, is_fickle, nats};
+use super::nats::{carries_large, confuses_nodes, contests_ports, has_few_sessions, is_fickle, nats};
 use super::rules::Access;
 use super::trouble::{Trouble, disturbs_nobody, has_met, is_crowded, row, slows_down, trouble, tunnel_set_up};
 use super::{BORN, EXPULSION, HEALING, LASTING, MOVED, PROMPT, REBOOTED, RESTORED, SMALL, Wanted};
@@ -50,6 +50,8 @@ pub(super) struct Moment {
     pub(super) access: Access,
     /// The last event.
     pub(super) last: Instant,
+    /// Whether nothing has happened yet but that nodes were started.
+    is_untouched: bool,
     /// When the last node started, or first came to a site where it can register.
     born: Instant,
 }
@@ -84,6 +86,7 @@ impl Moment {
             bad_paths: Vec::new(),
             access: Access::new(scenario),
             last: Instant::ZERO,
+            is_untouched: true,
             born: Instant::ZERO,
         }
     }
@@ -168,6 +171,7 @@ impl Moment {
                 self.down.extend((!up).then_some(*at));
             }
         }
+        self.is_untouched &= matches!(action, Action::Start { .. });
         self.last = self.last.max(until);
     }
 
@@ -200,6 +204,9 @@ impl Moment {
             return None;
         }
         let (lasts, trouble) = row(scenario, began, at, probes);
+        if trouble != Trouble::None && self.is_tight(probes.pair) {
+            return None;
+        }
         // The end of the trouble, if it is known.
         let over = match &trouble {
             Trouble::None => Some(at),
@@ -237,6 +244,10 @@ impl Moment {
     /// Whether a TCP transfer that begins now arrives whole.
     pub(super) fn carries(&self, scenario: &Scenario, began: &[Instant], step: usize, pair: Pair) -> bool {
         let at = began[step];
+        let ends = Instant::ZERO + scenario.duration_limit;
+        if self.is_tight(pair) && trouble(scenario, began, ends) != Trouble::None {
+            return false;
+        }
         let is_over = match trouble(scenario, began, Instant::ZERO + scenario.duration_limit) {
             Trouble::Restart(_, ServiceName::Nms) | Trouble::Much => false,
             Trouble::None | Trouble::Blip(_) => true,
@@ -282,7 +293,10 @@ impl Moment {
             }
             Some(Family::Ipv4) => {
                 // From behind a NAT as well, but not behind one that may be full.
-                matches!(there.v4, Some(SiteV4::Global(_))) && here.carrier.is_none() && self.is_well(from)
+                matches!(there.v4, Some(SiteV4::Global(_)))
+                    && here.carrier.is_none()
+                    && self.is_well(from)
+                    && !nats(here).any(has_few_sessions)
             }
             None => false,
         };
@@ -401,7 +415,8 @@ impl Moment {
         let site = &self.now.sites[place.site];
         let has_pool = nats(site).any(|nat| !nat.more_outside.is_empty());
         let inspects = site.firewall.iter().any(|wall| !wall.inspect.is_empty());
-        let is_plain = site.carrier.is_none() && site.broken.is_none() && !has_pool && !inspects;
+        let is_small = self.nats_before(place.site).any(has_few_sessions);
+        let is_plain = site.carrier.is_none() && site.broken.is_none() && !has_pool && !inspects && !is_small;
         (is_plain && self.is_well(node)).then_some(End { node, site: place.site })
     }
 
@@ -418,6 +433,9 @@ impl Moment {
                 let is_shared = self.is_shared(place.site);
                 let several_search = self.now.policy == Policy::Optimal && self.ever.len() > 2;
                 let is_fickle = self.nats_before(place.site).any(|nat| is_fickle(nat, is_shared, several_search));
+                // One node with one peer, to which nothing has happened, gets by with few sessions.
+                let gets_by = self.is_untouched && self.ever.len() == 2 && !is_shared;
+                let is_fickle = is_fickle || !gets_by && self.nats_before(place.site).any(has_few_sessions);
                 let reads_names = site.firewall.iter().flat_map(|wall| &wall.inspect).any(|rule| match &rule.what {
                     Trait::ServerName(_) => true,
                     Trait::Quic | Trait::Version(_) | Trait::Alpn(_) => false,
@@ -429,6 +447,12 @@ impl Moment {
                 let is_seen = reads_names && signals;
                 (signals || by_tcp) && !is_fickle && !is_seen && self.is_online(place.site)
             })
+    }
+
+    /// Whether one of two nodes is behind a NAT with room for few sessions.
+    fn is_tight(&self, pair: Pair) -> bool {
+        let places = [pair.from, pair.to].into_iter().flat_map(|node| &self.now.nodes[node].interfaces);
+        places.into_iter().any(|place| self.nats_before(place.site).any(has_few_sessions))
     }
 
     /// Whether a node can hear the NMS over good links.

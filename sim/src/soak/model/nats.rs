@@ -7,6 +7,8 @@ use cyphonic_scenarios::{Dependence, IcmpErrors, Nat, PortChoice, Site, SiteV4, 
 
 /// The sessions for which a NAT must have room: the few nodes of a scenario never need as many.
 const ENOUGH_SESSIONS: usize = 1_000;
+/// The sessions that one node with one peer needs: AS, NMS, TRS, and one to spare for the search for a direct path.
+const FEW_SESSIONS: usize = 4;
 
 /// Every NAT of a site.
 pub(super) fn nats(site: &Site) -> impl Iterator<Item = &Nat> {
@@ -42,12 +44,19 @@ pub(super) fn is_fickle(nat: &Nat, is_shared: bool, several_search: bool) -> boo
         answers_unsolicited: _,
     } = nat;
     let forgets = lifetime.is_some() || flush.is_some();
-    let is_small = max_sessions < ENOUGH_SESSIONS || max_sessions_per_host < ENOUGH_SESSIONS;
+    // `has_few_sessions` says what can be demanded behind those that have few.
+    let is_small = max_sessions < FEW_SESSIONS || max_sessions_per_host < FEW_SESSIONS;
     let moves_answers = match mapping {
         Dependence::Endpoint => false,
         Dependence::Address | Dependence::AddressAndPort => reuses_inbound && several_search,
     };
     forgets || is_small || ends_mappings(icmp_errors) || confuses_nodes(ports, is_shared) || moves_answers
+}
+
+/// Whether a NAT has room for few sessions. A search for a better path, and every event, leaves sessions behind, which
+/// the NAT keeps until they were idle for long enough.
+pub(super) const fn has_few_sessions(nat: &Nat) -> bool {
+    nat.max_sessions < ENOUGH_SESSIONS || nat.max_sessions_per_host < ENOUGH_SESSIONS
 }
 
 /// Whether packets to one node may arrive at another one: both have one outer port (RFC 4787 §4.2.2).
