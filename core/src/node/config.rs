@@ -3,6 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
+use ipnet::IpNet;
 use zeroize::Zeroizing;
 
 use crate::conventional::cipher::Cipher;
@@ -82,6 +83,32 @@ pub struct ProxyConfig {
     pub addresses: Vec<SocketAddr>,
     /// User and password with a colon between them (RFC 7617).
     pub credentials: Option<Zeroizing<String>>,
+    /// The services that are reached without the proxy.
+    pub spared: Vec<Spared>,
+}
+
+/// Services that an HTTP proxy is not used for: an entry of `NO_PROXY`, as curl reads it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Spared {
+    /// All services.
+    All,
+    /// The services at these addresses.
+    Network(IpNet),
+    /// The services with this name, or with a name below it, in lower case.
+    Domain(String),
+}
+
+impl ProxyConfig {
+    /// Whether a service is reached through the proxy.
+    pub(super) fn is_for(&self, name: &Fqdn, address: IpAddr) -> bool {
+        !self.spared.iter().any(|spared| match spared {
+            Spared::All => true,
+            Spared::Network(network) => network.contains(&address),
+            Spared::Domain(domain) => {
+                name.as_str().strip_suffix(domain.as_str()).is_some_and(|head| head.is_empty() || head.ends_with('.'))
+            }
+        })
+    }
 }
 
 impl std::fmt::Debug for ProxyConfig {

@@ -101,7 +101,7 @@ use crate::timing::node::{SLEPT, SLEPT_LONG, SLOW_ROUND_TRIP};
 use crate::timing::{Due, earliest};
 use crate::tls::TlsError;
 
-pub use config::{FallbackConfig, Login, NodeCommand, NodeConfig, Overlay, ProxyConfig, Services};
+pub use config::{FallbackConfig, Login, NodeCommand, NodeConfig, Overlay, ProxyConfig, Services, Spared};
 pub use fallback::FallbackStatus;
 pub use routes::{MAX_HELD_BYTES, MAX_HELD_PACKETS, MAX_HELD_QUERIES, MAX_PEERS};
 pub use status::{ChoiceStatus, PeerStatus, TunnelStatus};

@@ -10,7 +10,7 @@ use cyphonic_statistics::sorted;
 use plotters::chart::ChartBuilder;
 use plotters::style::text_anchor::{HPos, VPos};
 
-use super::style::{Line, axes, curve, legend_line};
+use super::style::{Line, axes, curve, legend_line, to_sheet};
 use crate::input::{InputError, Origin, Table, read};
 use crate::render::{Drawing, Width};
 use crate::rows::{Framing, Handover, Mover, Strategy};
@@ -144,11 +144,7 @@ fn panel(area: &Sheet<'_>, title: &str, series: &[&Series]) -> Drawn {
         .y_desc("Share of moves")
         .draw()?;
     let sheet = area.strip_coord_spec();
-    let (base_x, base_y) = area.get_base_pixel();
-    let to_sheet = |x: f64, y: f64| {
-        let (x, y) = chart.backend_coord(&(x, y));
-        (x - base_x, y - base_y)
-    };
+    let to_sheet = to_sheet(area, &chart);
     for series in series {
         let step = (AXIS.end - AXIS.start) / STEPS as f64;
         let powers = (0..=STEPS).map(|at| AXIS.start + step * at as f64);

@@ -10,7 +10,7 @@ use plotters::chart::ChartBuilder;
 use plotters::style::WHITE;
 use plotters::style::text_anchor::{HPos, VPos};
 
-use super::style::{Line, axes, curve, legend_line};
+use super::style::{Line, axes, curve, legend_line, to_sheet};
 use crate::input::{InputError, Origin, read};
 use crate::render::{Drawing, Width};
 use crate::rows::Scale;
@@ -105,11 +105,7 @@ fn panel(
         .y_desc(axis)
         .draw()?;
     let sheet = area.strip_coord_spec();
-    let (base_x, base_y) = area.get_base_pixel();
-    let to_sheet = |x: f64, y: f64| {
-        let (x, y) = chart.backend_coord(&(x, y));
-        (x - base_x, y - base_y)
-    };
+    let to_sheet = to_sheet(area, &chart);
     for (points, (.., style)) in lines.iter().zip(LINES) {
         let through: Vec<(i32, i32)> = points.iter().map(|point| to_sheet(point.0.log10(), y_of(point))).collect();
         curve(&sheet, through.clone(), style)?;

@@ -11,7 +11,7 @@ use plotters::chart::ChartBuilder;
 use plotters::style::text_anchor::{HPos, VPos};
 use plotters::style::{BLACK, FontTransform, RGBColor, WHITE};
 
-use super::style::{INK, PALE, axes};
+use super::style::{INK, PALE, axes, to_sheet};
 use crate::input::{InputError, Line, Origin, Table, read};
 use crate::render::{Drawing, Width};
 use crate::rows::{Framing, Pattern, Phase, RelayMode, Setup};
@@ -237,11 +237,7 @@ fn paint_panel(panel: &Sheet<'_>, index: usize, bars: &[Bar]) -> Drawn {
         .y_label_formatter(&|y| format!("{y}"))
         .y_desc(metric.unit)
         .draw()?;
-    let (base_x, base_y) = panel.get_base_pixel();
-    let to_panel = |x: f64, y: f64| {
-        let (x, y) = chart.backend_coord(&(x, y));
-        (x - base_x, y - base_y)
-    };
+    let to_panel = to_sheet(panel, &chart);
     write(panel, metric.title, &at(&bold(TEXT + 1.0), HPos::Left, VPos::Top), (pt(33.0), pt(4.0)))?;
 
     for (bar, left) in bars.iter().zip(&lefts) {

@@ -1,6 +1,7 @@
 //! Shared by all figures: colours, axes and curves.
 
-use plotters::chart::MeshStyle;
+use plotters::chart::{ChartContext, MeshStyle};
+use plotters::coord::cartesian::Cartesian2d;
 use plotters::coord::types::RangedCoordf64;
 use plotters::element::DashedPathElement;
 use plotters::style::text_anchor::{HPos, VPos};
@@ -28,6 +29,18 @@ pub(super) fn axes<'m, 'a, 'b, 's>(
         .label_style(text(TEXT))
         .axis_desc_style(text(TEXT))
         .set_all_tick_mark_size(pt(2.0))
+}
+
+/// Where a point of a chart is on the chart's own area, in pixels.
+pub(super) fn to_sheet<'c, 'a, 's>(
+    area: &Sheet<'_>,
+    chart: &'c ChartContext<'a, Surface<'s>, Cartesian2d<RangedCoordf64, RangedCoordf64>>,
+) -> impl Fn(f64, f64) -> (i32, i32) + use<'c, 'a, 's> {
+    let (base_x, base_y) = area.get_base_pixel();
+    move |x, y| {
+        let (x, y) = chart.backend_coord(&(x, y));
+        (x - base_x, y - base_y)
+    }
 }
 
 /// The style of a curve. A broad pale line goes under thin, dark and broken ones, so that all are visible where they

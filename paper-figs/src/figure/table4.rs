@@ -12,7 +12,7 @@ use plotters::element::Rectangle;
 use plotters::style::text_anchor::{HPos, VPos};
 use plotters::style::{BLACK, Color, WHITE};
 
-use super::style::{GREY, INK, Line, PALE, axes, curve, legend_line};
+use super::style::{GREY, INK, Line, PALE, axes, curve, legend_line, to_sheet};
 use crate::input::{InputError, Origin, Table, read};
 use crate::render::{Drawing, Width};
 use crate::rows::{Framing, Method, PaperRtt, Rtt, Statistic};
@@ -179,11 +179,7 @@ fn distribution(area: &Sheet<'_>, series: &[Series], range: std::ops::Range<f64>
         .y_desc("Share of echoes")
         .draw()?;
     let sheet = area.strip_coord_spec();
-    let (base_x, base_y) = area.get_base_pixel();
-    let to_sheet = |x: f64, y: f64| {
-        let (x, y) = chart.backend_coord(&(x, y));
-        (x - base_x, y - base_y)
-    };
+    let to_sheet = to_sheet(area, &chart);
     for Series { framing, rtts, .. } in series {
         let mut steps = vec![to_sheet(range.start, 0.0)];
         let count = rtts.len().min(STEPS);

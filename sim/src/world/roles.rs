@@ -238,7 +238,7 @@ impl<'a> Cast<'a> {
     fn proxy(&self, name: &Fqdn) -> Option<ProxyConfig> {
         let is_used = self.scenario.nodes.iter().any(|node| node.name == *name && node.proxy);
         let proxy = self.scenario.services.proxy.as_ref().filter(|_| is_used)?;
-        Some(ProxyConfig { addresses: both(proxy, PROXY_PORT), credentials: None })
+        Some(ProxyConfig { addresses: both(proxy, PROXY_PORT), credentials: None, spared: Vec::new() })
     }
 
     pub(super) fn node(&self, name: &Fqdn, addresses: Vec<IpAddr>, nat64: Option<Ipv6Addr>) -> Node {

@@ -150,6 +150,8 @@ struct Service {
     local: SocketAddr,
     /// Where TCP to it is opened, as it is reached from here: its own port, or the HTTP proxy.
     tcp: Option<SocketAddr>,
+    /// Whether TCP goes through the HTTP proxy.
+    is_proxied: bool,
     /// Its TCP port as an HTTP proxy reaches it: no NAT64 of this network is in between there.
     target: SocketAddr,
     unanswered: Unanswered,
@@ -254,7 +256,7 @@ impl Fallback {
         FallbackStatus {
             blocked: self.udp == Udp::Blocked,
             by_tcp: self.services.values().filter(is_open).map(|service| service.name.clone()).collect(),
-            has_proxy: self.config.proxy.is_some(),
+            has_proxy: self.services.values().any(|service| service.is_proxied),
             trouble: self.trouble.clone(),
             probes: self.probes,
         }
@@ -317,13 +319,15 @@ impl Fallback {
         let port = self.config.port.unwrap_or(remote.port());
         let target = SocketAddr::new(remote.ip(), port);
         let Some((local, remote)) = places.towards(remote) else { return };
-        let proxy = self.config.proxy.as_ref().map(|proxy| places.proxy(&proxy.addresses, target));
+        let proxy = self.config.proxy.as_ref().filter(|proxy| proxy.is_for(name, target.ip()));
+        let proxy = proxy.map(|proxy| places.proxy(&proxy.addresses, target));
         if let Some(service) = self.services.get_mut(&remote) {
             service.local = local;
         } else if self.services.len() < MAX_SERVICES {
             let service = Service {
                 name: name.clone(),
                 local,
+                is_proxied: proxy.is_some(),
                 tcp: proxy.unwrap_or(Some(SocketAddr::new(remote.ip(), port))),
                 target,
                 unanswered: Unanswered::default(),

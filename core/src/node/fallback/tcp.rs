@@ -27,7 +27,7 @@ impl Fallback {
         let (name, target) = (service.name.clone(), service.target);
         let Some(to) = service.tcp else { return };
         let Some(tls) = self.tls(&name) else { return };
-        let proxy = self.config.proxy.as_ref();
+        let proxy = self.config.proxy.as_ref().filter(|_| service.is_proxied);
         let plan = Plan {
             tls,
             outer: self.config.outer.clone().unwrap_or_else(|| name.clone()),
@@ -105,7 +105,7 @@ impl Fallback {
         let no_tcp = NoTcp {
             service: service.name.clone(),
             target: service.target,
-            proxy: service.tcp.filter(|_| self.config.proxy.is_some()),
+            proxy: service.tcp.filter(|_| service.is_proxied),
             trouble,
         };
         service.unanswered = Unanswered::default();

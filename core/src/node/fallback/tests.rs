@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::{Fallback, FallbackOutput, Udp};
 use crate::machine::{Output, StreamOutput, Transmit};
-use crate::node::config::FallbackConfig;
+use crate::node::config::{FallbackConfig, ProxyConfig, Spared};
 use crate::node::places::Places;
 use crate::pki::{Authority, Validity};
 use crate::quic::{QuicConfig, QuicOptions};
@@ -30,6 +30,11 @@ fn at(text: &str) -> SocketAddr {
 
 /// A fallback to which NMS and TRS have answered by UDP at the beginning.
 fn fallback(nms: SocketAddr, trs: SocketAddr) -> Fallback {
+    fallback_by(None, nms, trs)
+}
+
+/// As [`fallback`], in a network with an HTTP proxy.
+fn fallback_by(proxy: Option<ProxyConfig>, nms: SocketAddr, trs: SocketAddr) -> Fallback {
     let validity = Validity::new(Duration::from_secs(1), Duration::from_secs(2_000_000_000)).unwrap();
     let root = Authority::root(&[1; 32], "root", validity).unwrap();
     let quic = QuicConfig {
@@ -43,7 +48,7 @@ fn fallback(nms: SocketAddr, trs: SocketAddr) -> Fallback {
         alpn: b"h3".to_vec(),
         options: QuicOptions::default(),
     };
-    let config = FallbackConfig { port: None, outer: None, proxy: None };
+    let config = FallbackConfig { port: None, outer: None, proxy };
     let mut fallback = Fallback::with(config, quic, [3; 32]);
     let address = "198.51.100.1".parse().unwrap();
     let places = Places { addresses: vec![address], port: 5_000, nat64: None, prefer_v4: false, turn: 0 };
@@ -53,6 +58,31 @@ fn fallback(nms: SocketAddr, trs: SocketAddr) -> Fallback {
     }
     assert_eq!(fallback.udp, Udp::Works);
     fallback
+}
+
+#[test]
+fn services_that_no_proxy_names_are_reached_without_the_proxy() {
+    let (proxy, nms, trs) = (at("192.0.2.8:3128"), at("203.0.113.1:443"), at("203.0.113.2:443"));
+    for (spared, by) in [
+        (Vec::new(), [proxy, proxy]),
+        (vec![Spared::All], [nms, trs]),
+        (vec![Spared::Network("203.0.113.2/32".parse().unwrap())], [proxy, trs]),
+        (vec![Spared::Domain("nms.example".into())], [nms, proxy]),
+        (vec![Spared::Domain("s.example".into())], [proxy, proxy]),
+        (vec![Spared::Domain("example".into())], [nms, trs]),
+    ] {
+        let config = ProxyConfig { addresses: vec![proxy], credentials: None, spared: spared.clone() };
+        let mut fallback = fallback_by(Some(config), nms, trs);
+        for (service, by) in [nms, trs].into_iter().zip(by) {
+            fallback.open(Instant::ZERO, service);
+            let opened = std::iter::from_fn(|| fallback.poll()).find_map(|output| match output {
+                FallbackOutput::Pass(Output::Stream(_, StreamOutput::Connect { remote })) => Some(remote),
+                _ => None,
+            });
+            assert_eq!(opened, Some(by), "{spared:?} {service}");
+        }
+        assert_eq!(fallback.status().has_proxy, by.contains(&proxy), "{spared:?}");
+    }
 }
 
 /// Lets the due timers run. Returns whether a TCP connection is opened.

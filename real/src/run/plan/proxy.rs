@@ -1,8 +1,10 @@
 //! The HTTP proxy through which a node reaches the services by TCP: from its settings, or from the environment.
 
+use std::net::IpAddr;
 use std::path::Path;
 
-use cyphonic_core::node::ProxyConfig;
+use cyphonic_core::node::{ProxyConfig, Spared};
+use ipnet::IpNet;
 use zeroize::Zeroizing;
 
 use super::resolve;
@@ -11,6 +13,8 @@ use crate::files;
 
 /// The variables of the environment, as curl reads them.
 const VARIABLES: [&str; 2] = ["HTTPS_PROXY", "https_proxy"];
+/// The variables with the services that are reached without the proxy of [`VARIABLES`].
+const SPARED: [&str; 2] = ["NO_PROXY", "no_proxy"];
 /// The word for no proxy.
 const NONE: &str = "none";
 /// The port of a proxy whose URL names none, as curl has it.
@@ -18,15 +22,17 @@ const PORT: u16 = 1080;
 
 /// The proxy that `proxy` names, or the environment if it is not set.
 pub(super) fn of(setting: Option<&str>, credentials: Option<&Path>) -> Result<Option<ProxyConfig>, Failure> {
-    let from_environment = || VARIABLES.into_iter().find_map(|name| std::env::var(name).ok().filter(|v| !v.is_empty()));
-    let (text, key) = match setting {
+    let (text, key, spared) = match setting {
         Some(NONE) => return Ok(None),
-        Some(text) => (text.to_owned(), "proxy"),
-        None => match from_environment() {
-            Some(text) => (text, VARIABLES[0]),
+        Some(text) => (text.to_owned(), "proxy", Vec::new()),
+        None => match from_environment(VARIABLES) {
+            Some(text) => (text, VARIABLES[0], spared(&from_environment(SPARED).unwrap_or_default())),
             None => return Ok(None),
         },
     };
+    if spared.contains(&Spared::All) {
+        return Ok(None);
+    }
     let (place, in_url) = parse(&text, key)?;
     let credentials = match credentials {
         Some(file) => Some(credentials_in(file)?),
@@ -36,7 +42,25 @@ pub(super) fn of(setting: Option<&str>, credentials: Option<&Path>) -> Result<Op
         let remedy = "check the name of the HTTP proxy and the system's DNS; `proxy = \"none\"` uses none";
         Failure::new(failure.code, failure.to_string(), remedy)
     })?;
-    Ok(Some(ProxyConfig { addresses, credentials }))
+    Ok(Some(ProxyConfig { addresses, credentials, spared }))
+}
+
+/// The first of these variables that is set.
+fn from_environment(names: [&str; 2]) -> Option<String> {
+    names.into_iter().find_map(|name| std::env::var(name).ok().filter(|value| !value.is_empty()))
+}
+
+/// The entries of `NO_PROXY`: names, addresses and networks with commas between them. A leading dot of a name counts
+/// for nothing.
+fn spared(list: &str) -> Vec<Spared> {
+    let entries = list.split(',').map(|entry| entry.trim().trim_matches(['[', ']'])).filter(|entry| !entry.is_empty());
+    let read = |entry: &str| match (entry, entry.parse::<IpNet>(), entry.parse::<IpAddr>()) {
+        ("*", ..) => Spared::All,
+        (_, Ok(network), _) => Spared::Network(network),
+        (.., Ok(address)) => Spared::Network(address.into()),
+        _ => Spared::Domain(entry.trim_matches('.').to_lowercase()),
+    };
+    entries.map(read).collect()
 }
 
 /// HOST:PORT of a URL, and USER:PASSWORD if they are in it.
@@ -106,6 +130,16 @@ mod tests {
         assert_eq!((at.as_str(), credentials.unwrap().as_str()), ("192.0.2.8:3128", "me:my@pass"));
         let (_, credentials) = parse("HTTP://me%40corp:50%25%c3%a4%2:ü%zz@192.0.2.8:3128", "proxy").unwrap();
         assert_eq!(credentials.unwrap().as_str(), "me@corp:50%ä%2:ü%zz");
+    }
+
+    #[test]
+    fn no_proxy_names_domains_addresses_and_networks() {
+        let domain = |name: &str| Spared::Domain(name.into());
+        let network = |network: &str| Spared::Network(network.parse().unwrap());
+        let list = " localhost, .Example.com ,192.0.2.7,10.0.0.0/8,,[2001:db8::1]";
+        let all = [domain("localhost"), domain("example.com"), network("192.0.2.7/32"), network("10.0.0.0/8")];
+        assert_eq!(spared(list), [&all[..], &[network("2001:db8::1/128")]].concat());
+        assert_eq!((spared("*"), spared("")), (vec![Spared::All], Vec::new()));
     }
 
     #[test]
