@@ -152,9 +152,12 @@ pub(super) fn run(args: &CaArgs) -> Result<(), Failure> {
             print(&format!("{}: {}\n", args.dir.display(), ca::rotate(&args.dir, step, *force)?));
         }
         CaCommands::Revoke { name, database } => {
-            let revoked = ca::Ca::open(&args.dir)?.revoke(name);
-            // A name without a certificate may have a password or an invitation, so the database comes in any case.
+            let ca = ca::Ca::open(&args.dir)?;
+            // The database comes first, also for a name without a certificate, which may have a password or an
+            // invitation. A device that signs up at this moment has its certificate before that, and it is revoked; or
+            // it finds no invitation, and gets none.
             let evicted = database.as_deref().map(|database| device::evict(database, name).map(|was| (database, was)));
+            let revoked = ca.revoke(name);
             let had_another = matches!(&evicted, Some(Ok((_, was))) if was.device || was.invitation);
             match revoked {
                 Ok((list, count)) => {
