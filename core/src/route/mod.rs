@@ -116,6 +116,17 @@ impl Network {
         self.v6.map(|_| Location::V6).into_iter().chain(v4)
     }
 
+    /// The node is heard at another address before it has proved this one. If it does not come back, this one stays
+    /// only claimed. A claimed IPv4 address counts as one behind a NAT, so the node itself has to dial.
+    pub fn left(&mut self, unproved: SocketAddr) {
+        if let Some((address, nat)) = &mut self.v4
+            && self.v4_is_claimed
+            && *address == unproved
+        {
+            *nat = true;
+        }
+    }
+
     /// The node is seen at another address now. That address replaces one that was only claimed. Behind a NAT it
     /// replaces the address at which peers find the node.
     pub fn seen_at(&mut self, remote: SocketAddr) {
@@ -236,6 +247,20 @@ pub fn answers_for(from: SocketAddr, dialed: SocketAddr) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_address_that_was_left_before_its_proof_is_the_nodes_word_only() {
+        let [v4, v6]: [SocketAddr; 2] = ["192.0.2.9:4501", "[2001:db8::9]:4501"].map(|text| text.parse().unwrap());
+        let seen = Network { v6: Some(v6), v6_is_claimed: true, v4: Some((v4, false)), v4_is_claimed: true };
+        let mut gone = seen.clone();
+        gone.left(v4);
+        gone.seen_at(v6);
+        assert_eq!(gone.locations().collect::<Vec<_>>(), [Location::V6, Location::V4Private]);
+        let mut proved = seen;
+        proved.seen_at(v4);
+        proved.left(v4);
+        assert_eq!(proved.locations().collect::<Vec<_>>(), [Location::V6, Location::V4Global]);
+    }
 
     #[test]
     fn an_answer_may_have_another_port_or_public_address_of_the_same_nat() {

@@ -141,6 +141,9 @@ impl Nms {
         let Session::Conventional(sealed) = &mut registration.session else { return false };
         let received = OVERHEAD + usize::from(header.length);
         if let Some(challenge) = challenge {
+            if !sealed.proof.is_given() {
+                registration.network.left(sealed.remote);
+            }
             sealed.turn_to(now, (local, remote), challenge);
             if sealed.proof.is_given() {
                 registration.proved_at(remote);
@@ -221,6 +224,9 @@ impl Nms {
             {
                 let received = OVERHEAD + usize::from(header.length);
                 if sealed.remote != remote {
+                    if !sealed.proof.is_given() {
+                        registration.network.left(sealed.remote);
+                    }
                     sealed.turn_to(now, (local, remote), self.rng.next_u32());
                 }
                 sealed.proof.received(received);
