@@ -228,10 +228,12 @@ pub fn undisturbed(scenario: &Scenario, began: &[Instant]) -> Option<Vec<bool>> 
     is_calm.then(|| (0..scenario.nodes.len()).map(|node| moment.is_well(node)).collect())
 }
 
-/// Whether echoes from one node to another are answered after the last step.
+/// Whether echoes from one node to another are answered after the last step, and after an attack. An attack is an
+/// event: a node that it restarts leaves sessions of its earlier life in its NAT.
 pub fn permits_at_last(scenario: &Scenario, pair: Pair) -> bool {
     let mut moment = Moment::new(scenario);
     scenario.steps.iter().for_each(|step| moment.apply(Instant::ZERO, &step.action));
+    moment.is_untouched = false;
     moment.permits(pair) && moment.access.allows(Sent::echo(pair))
 }
 

@@ -51,7 +51,7 @@ pub(super) struct Moment {
     /// The last event.
     pub(super) last: Instant,
     /// Whether nothing has happened yet but that nodes were started.
-    is_untouched: bool,
+    pub(super) is_untouched: bool,
     /// When the last node started, or first came to a site where it can register.
     born: Instant,
 }
