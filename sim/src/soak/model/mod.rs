@@ -61,7 +61,7 @@
 //! | a firewall that slows conversations down | all but the last echo, if it is alone | it loses packets |
 //! | a NAT that forgets mappings at its own times | everything | no keep-alive holds its mappings |
 //! | a NAT with room for few mappings, one node and one peer | a direct tunnel | earlier mappings fill its table |
-//! | the same after an event, or with several nodes or peers | everything | its table may be full |
+//! | the same after an event, with several nodes or peers, or without UDP | everything | its table may be full |
 //! | several nodes behind a NAT that overloads ports | everything | two nodes that use one service look the same |
 //! | a NAT that ends a mapping on any ICMP error | everything | a search for a better path may end the path in use |
 //! | three nodes, and a NAT that replies by the mapping of the request | everything | one attempt spoils the next |

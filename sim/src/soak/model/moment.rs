@@ -433,8 +433,9 @@ impl Moment {
                 let is_shared = self.is_shared(place.site);
                 let several_search = self.now.policy == Policy::Optimal && self.ever.len() > 2;
                 let is_fickle = self.nats_before(place.site).any(|nat| is_fickle(nat, is_shared, several_search));
-                // One node with one peer, to which nothing has happened, gets by with few sessions.
-                let gets_by = self.is_untouched && self.ever.len() == 2 && !is_shared;
+                // One node with one peer, to which nothing has happened, gets by with few sessions. Where UDP does not
+                // reach the services, attempts by UDP take some of them, too.
+                let gets_by = self.is_untouched && self.ever.len() == 2 && !is_shared && signals;
                 let is_fickle = is_fickle || !gets_by && self.nats_before(place.site).any(has_few_sessions);
                 let reads_names = site.firewall.iter().flat_map(|wall| &wall.inspect).any(|rule| match &rule.what {
                     Trait::ServerName(_) => true,
