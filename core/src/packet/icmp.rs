@@ -116,8 +116,27 @@ pub enum Quoted {
     Unreadable,
 }
 
+/// Whether a packet is TCP or UDP straight after a plain IP header, and as long as that header says. Most are.
+fn is_plain(packet: &[u8]) -> bool {
+    const PROTOCOLS: [u8; 2] = [IpNumber::TCP.0, IpNumber::UDP.0];
+    match packet {
+        [0x45, _, high, low, _, _, _, _, _, protocol, ..] => {
+            PROTOCOLS.contains(protocol)
+                && packet.len() >= 20
+                && packet.len() == usize::from(u16::from_be_bytes([*high, *low]))
+        }
+        [first, _, _, _, high, low, next, ..] if first >> 4 == 6 => {
+            PROTOCOLS.contains(next) && packet.len() == 40 + usize::from(u16::from_be_bytes([*high, *low]))
+        }
+        _ => false,
+    }
+}
+
 /// The packet that an ICMP error is about.
 pub fn quoted(packet: &[u8]) -> Quoted {
+    if is_plain(packet) {
+        return Quoted::NoError;
+    }
     // Where this reader stops, another stack may go on and find an error.
     let Some(ip) = slice(packet) else { return Quoted::Unreadable };
     let inside = ip.payload();

@@ -271,11 +271,14 @@ fn is_last(shape: Shape, packet: &[u8]) -> bool {
 
 /// The sum of 16-bit words as they lie in memory (RFC 1071 §2 B), in larger words: carries are added by [`fold`].
 fn sum(bytes: &[u8]) -> u64 {
-    let words = bytes.chunks_exact(4);
-    let mut rest = [0; 4];
+    let words = bytes.chunks_exact(8);
+    let mut rest = [0; 8];
     rest[..words.remainder().len()].copy_from_slice(words.remainder());
-    let whole: u64 = words.map(|word| u64::from(u32::from_ne_bytes(word.try_into().expect("four bytes")))).sum();
-    whole + u64::from(u32::from_ne_bytes(rest))
+    let whole: u128 = words.map(|word| u128::from(u64::from_ne_bytes(word.try_into().expect("eight bytes")))).sum();
+    let sum = whole + u128::from(u64::from_ne_bytes(rest));
+    // Both halves of the sum, and of its low half, are sums of words.
+    let (low, high) = (sum as u64, (sum >> 64) as u64);
+    (low & 0xffff_ffff) + (low >> 32) + high
 }
 
 fn fold(mut sum: u64) -> u16 {

@@ -10,14 +10,16 @@ use std::os::fd::{AsFd, BorrowedFd};
 
 use bytes::{Bytes, BytesMut};
 use tun_rs::{
-    DeviceBuilder, IDEAL_BATCH_SIZE, SyncDevice, VIRTIO_NET_HDR_GSO_TCPV4, VIRTIO_NET_HDR_GSO_TCPV6,
-    VIRTIO_NET_HDR_GSO_UDP_L4, VIRTIO_NET_HDR_LEN, VirtioNetHdr, gso_split,
+    DeviceBuilder, SyncDevice, VIRTIO_NET_HDR_GSO_TCPV4, VIRTIO_NET_HDR_GSO_TCPV6, VIRTIO_NET_HDR_GSO_UDP_L4,
+    VIRTIO_NET_HDR_LEN, VirtioNetHdr, gso_split,
 };
 
 use super::gro::Joined;
 use super::wait_writable;
 use crate::error::{Code, Failure};
 
+/// Most packets that a usual read is cut into: 64 KB of segments of 1,024 bytes or more.
+const ROOMS: usize = 64;
 /// Most reads of one turn, so that received datagrams do not wait for too many large packets.
 const READS: usize = 4;
 
@@ -51,7 +53,7 @@ impl Tun {
             original: vec![0; VIRTIO_NET_HDR_LEN + 65_535],
             cuts: std::array::from_fn(|_| Bytes::new()),
             room: usize::from(mtu).max(1280),
-            sizes: vec![0; IDEAL_BATCH_SIZE],
+            sizes: vec![0; ROOMS],
             arrived: VecDeque::new(),
             joined,
         })
@@ -80,7 +82,7 @@ impl Tun {
     }
 
     fn read(&mut self, number: usize) -> io::Result<()> {
-        let len = IDEAL_BATCH_SIZE * self.room;
+        let len = ROOMS * self.room;
         let cut = std::mem::take(&mut self.cuts[number]).try_into_mut().ok().filter(|cut| cut.len() == len);
         let mut cut = cut.unwrap_or_else(|| BytesMut::zeroed(len));
         let mut rooms: Vec<&mut [u8]> = cut.chunks_mut(self.room).collect();

@@ -34,7 +34,7 @@ use self::expected::Expected;
 use self::granted::Held;
 use self::inbound::Inbound;
 use self::overtaken::Overtaken;
-use self::pathed::Pathed;
+use self::pathed::{More, Pathed};
 use self::services::NmsLinks;
 use self::standby::Standby;
 use self::tunnel::{EndToEnd, Path, Tunnel, TunnelState};
@@ -104,6 +104,8 @@ pub(super) struct Proposed {
     by_probe: BTreeMap<RelayCid, End>,
     by_bound: BTreeMap<RelayCid, End>,
     silent: SilentTargets,
+    /// Datagrams of this instant that the paths have not been told of yet.
+    more: Option<More>,
     /// When the NMS was asked for a sign, because paths do not work.
     asked_nms: Option<Instant>,
     path_timers: Timers<End>,
@@ -153,6 +155,7 @@ impl Proposed {
             by_probe: BTreeMap::new(),
             by_bound: BTreeMap::new(),
             silent: SilentTargets::default(),
+            more: None,
             asked_nms: None,
             path_timers: Timers::default(),
             grants: Held::default(),
@@ -501,6 +504,7 @@ impl Carriage for Proposed {
     }
 
     fn deliver(&mut self, now: Instant) {
+        self.give_more();
         self.links.deliver();
         if let Some(shared) = &mut self.shared {
             shared.deliver();
@@ -510,6 +514,7 @@ impl Carriage for Proposed {
     }
 
     fn finish(&mut self, now: Instant) {
+        self.give_more();
         self.links.finish(now);
         if let Some(shared) = &mut self.shared {
             shared.finish(now);
@@ -650,6 +655,7 @@ impl Carriage for Proposed {
     }
 
     fn handle_timeout(&mut self, now: Instant) {
+        self.give_more();
         self.links.handle_timeout(now);
         if let Some(shared) = &mut self.shared {
             shared.handle_timeout(now);

@@ -70,6 +70,21 @@ pub(super) struct Pathed {
     pub(super) closing: bool,
 }
 
+/// Datagrams of one instant that came by one way, of which the paths have not been told yet.
+pub(super) struct More {
+    at: Instant,
+    end: End,
+    way: Way,
+    /// The length of all of them, bytes.
+    len: usize,
+}
+
+impl More {
+    fn is_from(&self, now: Instant, end: End, way: Way) -> bool {
+        (self.at, self.end, self.way) == (now, end, way)
+    }
+}
+
 /// A leg to a TRS that is a path of a tunnel.
 #[derive(Clone, Copy)]
 pub(super) struct Bound {
@@ -334,7 +349,7 @@ impl Proposed {
             // Datagrams that do not come from a service are for the tunnels. A stateless reset has random bytes in
             // place of a prefix.
             None if self.by_leg.contains_key(&prefix) || self.has_overtaken(prefix) => Err(payload),
-            None if !self.links.leads_to(way.remote) => {
+            None if self.has_more(now, way) || !self.links.leads_to(way.remote) => {
                 if is_not_quic(&payload) {
                     return Err(payload);
                 }
@@ -354,7 +369,7 @@ impl Proposed {
         if !self.pathed.contains_key(&end) {
             self.begin_pathed(now, end, false, &[]);
         }
-        self.give(now, end, Input::Arrived { way, len });
+        self.arrived(now, end, way, len);
         true
     }
 
@@ -376,8 +391,38 @@ impl Proposed {
         self.give(now, end, Input::Delivery(counts));
     }
 
+    /// QUIC found a datagram authentic and new that came by this way. More of them that come at the same instant and by
+    /// the same way may change nothing but the count of bytes. Then the paths are told of all of them at once.
+    pub(super) fn arrived(&mut self, now: Instant, end: End, way: Way, len: usize) {
+        if let Some(more) = self.more.as_mut().filter(|more| more.is_from(now, end, way)) {
+            more.len += len;
+            return;
+        }
+        self.give(now, end, Input::Arrived { way, len });
+        if self.pathed.get(&end).is_some_and(|pathed| pathed.paths.only_counts(now, way)) {
+            self.more = Some(More { at: now, end, way, len: 0 });
+        }
+    }
+
+    /// Whether a datagram for a tunnel of the shared endpoint came by this way at this instant.
+    fn has_more(&self, now: Instant, way: Way) -> bool {
+        self.more.as_ref().is_some_and(|more| more.at == now && more.way == way && matches!(more.end, End::Shared(_)))
+    }
+
+    /// Tells the paths of an end of the datagrams that they have not been told of yet.
+    pub(super) fn give_more(&mut self) {
+        if let Some(More { at, end, way, len }) = self.more.take().filter(|more| more.len > 0) {
+            self.give_one(at, end, Input::Arrived { way, len });
+        }
+    }
+
     /// Gives the paths of an end one input, and carries out their outputs.
     pub(super) fn give(&mut self, now: Instant, end: End, input: Input) {
+        self.give_more();
+        self.give_one(now, end, input);
+    }
+
+    fn give_one(&mut self, now: Instant, end: End, input: Input) {
         let Some(pathed) = self.pathed.get_mut(&end) else { return };
         let has_arrived = matches!(input, Input::Probe { .. } | Input::Arrived { .. });
         pathed.paths.handle(now, input, &mut self.silent);

@@ -25,7 +25,6 @@ use crate::name::{Fqdn, Party, RelayCid};
 use crate::node::carriage::{Carriage, CarriageOutput};
 use crate::node::part::TunnelId;
 use crate::paths::candidates::Way;
-use crate::paths::peer::Input;
 use crate::quic::{CidScheme, LinkId, LinkOutput, Links, Load};
 use crate::signaling::Signaling;
 use crate::time::Instant;
@@ -238,7 +237,7 @@ impl Proposed {
         let heard = links.hear_datagram(now, local, remote, payload).is_some();
         self.blind_touched.insert(id);
         if heard && on_paths {
-            self.give(now, End::Own(id), Input::Arrived { way, len });
+            self.arrived(now, End::Own(id), way, len);
         }
         heard
     }

@@ -23,6 +23,11 @@ impl Paths {
         self.tended == Some(now) && self.is_timed(now) && self.is_calm(now)
     }
 
+    /// Whether one more datagram that comes by this way at this very instant changes only the count of bytes.
+    pub fn only_counts(&self, now: Instant, way: Way) -> bool {
+        self.has_tended(now) && self.used() == Some(way)
+    }
+
     /// Whether the deadline that was given last still holds, if nothing changes now.
     fn is_timed(&self, now: Instant) -> bool {
         self.timed && self.due.is_none_or(|due| due > now)

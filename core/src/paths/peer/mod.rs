@@ -332,7 +332,7 @@ impl Paths {
     pub fn handle(&mut self, now: Instant, input: Input, silent: &mut SilentTargets) {
         self.now = now;
         match input {
-            Input::Arrived { way, len } if self.has_tended(now) && self.used() == Some(way) => {
+            Input::Arrived { way, len } if self.only_counts(now, way) => {
                 return self.take_more(now, way, len);
             }
             Input::Transmit(datagrams) if self.is_calm(now) => return self.send_more(now, datagrams, silent),
