@@ -29,9 +29,11 @@ pub struct Manifest {
     pub rows: usize,
     /// The command that makes it again.
     pub command: String,
-    /// The scenario file, or the name of a built-in scenario.
+    /// Where the scenario comes from: a file, a built-in scenario, the source file that makes it, or a command that
+    /// shows it.
     pub scenario: String,
-    /// SHA-256 of the scenario's text, or of all texts where the program writes them; hexadecimal.
+    /// SHA-256 of the scenario's text, hexadecimal. If the program makes scenarios, it is that of all their texts
+    /// joined; for a soak, that of the text that names the generator's version.
     pub scenario_sha256: String,
     /// Keys and values that were laid over it, as `KEY=VALUE`.
     pub set: Vec<String>,
@@ -73,7 +75,7 @@ impl Build {
 pub struct Request<'a> {
     /// The command.
     pub command: String,
-    /// The scenario, as the command names it.
+    /// As [`Manifest::scenario`].
     pub scenario: &'a str,
     /// Its text.
     pub text: Vec<u8>,
@@ -107,11 +109,11 @@ impl Request<'_> {
     }
 }
 
-/// How an experiment that is built in is asked for by a command.
+/// The request for a built-in experiment.
 pub fn of_plan<'a>(plan: &'a Plan, text: Vec<u8>, command: &str) -> Request<'a> {
     let mut engines: BTreeSet<_> = plan.cells.iter().map(|cell| cell.scenario.engine.name()).collect();
     if engines.contains(Engine::Turmoil.name()) {
-        // `reproduce` compares both.
+        // `reproduce` runs a cell of turmoil on the event loop, too, and compares the bytes.
         engines.insert(Engine::Events.name());
     }
     Request {

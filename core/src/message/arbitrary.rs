@@ -10,7 +10,7 @@ use super::{AtEnd, Der, MAX_ADDRESSES, Padding, WrappedKey};
 use crate::key::Key128;
 use crate::name::{Fqdn, NodeId, PathId, RelayCid, Virtual};
 
-/// A type that has a proptest strategy for all of its values.
+/// A type that has a proptest strategy. Texts and certificates are short, so that bodies fit into `MAX_BODY`.
 pub(super) trait Arb: Sized + std::fmt::Debug + 'static {
     fn arb() -> BoxedStrategy<Self>;
 }
@@ -33,7 +33,7 @@ macro_rules! fields {
 }
 pub(super) use fields;
 
-/// The strategy of one field. The macro ignores the field's name; `fields` repeats over it.
+/// The strategy of one field. It takes the name of the field only because a repetition in `fields` needs a variable.
 macro_rules! any_of {
     ($field:ident) => {
         $crate::message::arbitrary::arb()

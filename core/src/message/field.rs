@@ -11,8 +11,8 @@ use super::{AtEnd, Der, Kind, Padding, WrappedKey};
 use crate::key::Key128;
 use crate::name::{Fqdn, NodeId, PathId, RelayCid, Virtual};
 
-/// The longest body, in bytes. With our header, the HMAC, and the UDP and IPv4 headers, the packet has 1,276 bytes.
-/// That is less than the 1,280 bytes that every IPv6 path carries (RFC 8200 §5).
+/// The longest body, in bytes. With our header, the HMAC, and the headers of UDP and IP, the packet has 1,276 bytes
+/// over IPv4 and 1,296 over IPv6. The second may be fragmented: IPv6 paths carry 1,280 bytes at least (RFC 8200 §5).
 pub const MAX_BODY: usize = 1200;
 /// The largest number of addresses in one list.
 pub const MAX_ADDRESSES: usize = 16;

@@ -112,7 +112,8 @@ pub enum Quoted {
     NoError,
     /// The source and the destination of the quoted packet.
     Of(IpAddr, IpAddr),
-    /// The quoted packet has no addresses, the headers before it cannot be read, or the message belongs to one link.
+    /// The quoted packet has no addresses, the headers before it cannot be read, or the message is for one link only:
+    /// redirect, router discovery or neighbour discovery.
     Unreadable,
 }
 
@@ -137,7 +138,7 @@ pub fn quoted(packet: &[u8]) -> Quoted {
     if is_plain(packet) {
         return Quoted::NoError;
     }
-    // Where this reader stops, another stack may go on and find an error.
+    // Another IP stack may parse what this reader cannot, and find an ICMP error in it.
     let Some(ip) = slice(packet) else { return Quoted::Unreadable };
     let inside = ip.payload();
     let is_later = match &ip {

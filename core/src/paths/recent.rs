@@ -1,7 +1,7 @@
 //! The datagrams that left last. They are sent again when the path changes.
 //!
 //! QUIC finds a loss by itself. But it never sends a DATAGRAM frame again (RFC 9221 §5), and a STREAM frame only a
-//! round trip later. The same bytes on the new path lose nothing: QUIC drops a packet number that arrives twice.
+//! round trip later. It is safe to send the same datagrams again: QUIC drops a packet number that arrives twice.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -9,7 +9,8 @@ use std::time::Duration;
 use crate::time::Instant;
 use crate::timing::paths::PATH_TOO_FAST;
 
-/// Most datagrams that are kept. quinn-proto tells duplicates within 129 packet numbers, so twice as many must fit.
+/// Most datagrams that are kept. quinn-proto recognises a duplicate only within 129 packet numbers. So the copies, and
+/// as many newer packets that overtake them, must fit.
 pub const MAX_RECENT: usize = 63;
 
 /// One datagram, or several of one length, that QUIC wants to send.
@@ -39,7 +40,7 @@ impl Datagrams {
 pub struct Recent {
     kept: VecDeque<(Instant, Datagrams)>,
     count: usize,
-    /// So many datagrams left at once that none is kept, until this time.
+    /// Until this time nothing is kept: more than [`MAX_RECENT`] datagrams left within [`PATH_TOO_FAST`].
     paused: Option<Instant>,
 }
 

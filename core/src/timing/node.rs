@@ -24,8 +24,8 @@ timings! {
     /// satellite with full queues has, five take 30 s. Attempts stay open beside the next one, so more is not needed.
     CLOUD_LONGEST_STEP: Duration = Duration::from_secs(32);
 
-    /// If a service does not answer for this long plus two round trips, the node also tries another address family or
-    /// interface.
+    /// If a service does not answer within this time, or within two round trips if these are longer, the node also
+    /// tries another address family or interface.
     ///
     /// Why: QUIC has sent its first packet three times by then, and TCP sends a lost SYN again just then (RFC 6298 §2).
     /// Happy Eyeballs waits 250 ms (RFC 8305 §5), which is too short for a slow path. A family that is dead costs one

@@ -31,7 +31,7 @@ losses! {
     InterfaceDown "interface-down",
     /// It arrived while the machine was suspended.
     Suspended "suspended",
-    /// No interface owns the source address.
+    /// No interface owns the source address, or the host has none for the destination.
     NoInterface "no-interface",
     /// The two addresses are not of one family.
     MixedFamilies "mixed-families",
@@ -45,15 +45,16 @@ losses! {
     UnboundPort "unbound-port",
     /// A protocol that the host does not use on that interface.
     UnknownProtocol "unknown-protocol",
-    /// An ICMP message that has no effect: an error, or an answer that no application waits for.
+    /// On an underlay interface, any ICMP message but an echo request. A Packet Too Big sets the path MTU all the same.
+    /// On the virtual interface, one that is neither an echo nor an error.
     Icmp "icmp",
     /// A queue was full.
     QueueFull "queue-full",
-    /// The event log was full.
+    /// The event log was full, or the list of the connections of a sink.
     LogFull "log-full",
     /// A role used a TCP connection beyond its limits.
     StreamLimit "stream-limit",
-    /// A fragment on the virtual interface; applications send none.
+    /// A fragment on the virtual interface that was refused, as under [`Self::BadFragment`].
     InnerFragment "inner-fragment",
     /// A packet to the virtual interface that is not to one of its addresses, or came before it had any.
     InnerNotOurs "inner-not-ours",

@@ -198,8 +198,8 @@ impl<M: Machine> Host<M> {
 
     /// Gives the role a command.
     ///
-    /// A process that stood still takes commands before packets, as a daemon's loop does: what its operator has
-    /// forbidden meanwhile is forbidden to the requests that waited.
+    /// A process that stood still takes commands before packets, as a daemon's loop does. So a rule that was set
+    /// meanwhile applies to the requests that waited.
     pub fn command(&mut self, now: Instant, command: M::Command) {
         let place = self.system.arrivals.iter().take_while(|input| matches!(input, Input::Command(_))).count();
         self.system.arrivals.insert(place, Input::Command(command));
@@ -230,15 +230,16 @@ impl<M: Machine> Host<M> {
         self.turns(now);
     }
 
-    /// Stops the role's process until then. Its inputs wait, up to [`PAUSED_LIMIT`] packets. Its host, its TCP
+    /// Stops the role's process until this time. Its inputs wait, up to [`PAUSED_LIMIT`] packets. Its host, its TCP
     /// connections and its applications go on.
     pub fn pause(&mut self, until: Instant) {
         self.paused = self.paused.max(Some(until));
     }
 
-    /// Suspends the machine until then. Meanwhile it does nothing, and packets to it are lost. Afterwards everything
-    /// that is overdue happens at once, except that the timers of TCP and of rows of echoes have stood still. If the
-    /// role's clock stops, the role does not notice that time has passed. A suspension during another one prolongs it.
+    /// Suspends the whole computer until this time. Meanwhile it does nothing, and packets to it are lost. Afterwards
+    /// everything that is overdue happens at once, except that the timers of TCP and of rows of echoes have stood
+    /// still. With `stops` the role's clock stands still, too, and the role does not notice that time has passed. A
+    /// suspension during another one can only prolong it.
     pub fn suspend(&mut self, now: Instant, until: Instant, stops: bool) {
         let before = self.suspended;
         let since = before.map_or(now, |before| before.since);
@@ -286,7 +287,7 @@ impl<M: Machine> Host<M> {
         self.system.delivered
     }
 
-    /// The inner source addresses of these packets; at most [`SOURCE_LIMIT`].
+    /// The source addresses of the packets that the role handed to the virtual interface; at most [`SOURCE_LIMIT`].
     pub fn sources(&self) -> &BTreeSet<IpAddr> {
         &self.system.sources
     }
@@ -308,7 +309,7 @@ impl<M: Machine> Host<M> {
         id
     }
 
-    /// Has its TCP sink listen on its own addresses too, beside the virtual interface's.
+    /// From now on this host has a TCP sink on its underlay addresses, too.
     pub fn serve_bare(&mut self, now: Instant) {
         self.bare();
         self.turns(now);
@@ -368,8 +369,8 @@ impl<M: Machine> Host<M> {
         self.system.tun.as_ref().map_or(&[], |tun| tun.sinks.records())
     }
 
-    /// The datagrams that arrived at this host's UDP sink ([`UDP_SINK_PORT`]) of the flow that `sender` names
-    /// [`apps::FlowReport::flow`].
+    /// The datagrams of one flow that arrived at this host's UDP sink ([`UDP_SINK_PORT`]). `flow` is the sender's
+    /// number for it ([`apps::FlowReport::flow`]).
     pub fn flow(&self, sender: IpAddr, flow: u64) -> Option<&Arrivals> {
         let flows = self.system.tun.as_ref()?.sinks.flows();
         flows.iter().find(|((from, id), _)| from.ip() == sender && *id == flow).map(|(_, arrivals)| arrivals)
@@ -459,7 +460,8 @@ impl<C> System<C> {
         }
     }
 
-    /// Collects inputs from TCP and applications; true if there are any.
+    /// Collects inputs from TCP and, while the role is paused, the packets of applications. True if the role has any
+    /// input to take.
     fn gather(&mut self, now: Instant, is_paused: bool) -> bool {
         while let Some((id, input)) = self.streams.next(now) {
             self.arrivals.push_back(Input::Stream(id, input));

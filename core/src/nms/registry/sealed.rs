@@ -15,8 +15,8 @@ use crate::time::Instant;
 
 impl Nms {
     /// Opens a sealed message of a node: a Registration Request is under the common key, everything else under the keys
-    /// of a registration. The store is asked only if the message is authentic, or if it is a Registration Request that
-    /// may be under a newer key.
+    /// of a registration. The store is asked only for an authentic message, or for a Registration Request that no
+    /// known key opens. The second is limited in rate.
     pub(in crate::nms) fn open_sealed(
         &mut self,
         now: Instant,

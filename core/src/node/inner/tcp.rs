@@ -2,9 +2,10 @@
 //!
 //! A client that sets `use-vc`, or `dig +tcp`, opens a connection to the node's DNS. Only the virtual interface is
 //! between the client's kernel and the node, and it does not reorder packets. It loses a packet only if its queue is
-//! full. So this is the server's side of RFC 9293 without timers: the node retransmits only in answer to a
-//! retransmission of the client. Only the next segment in order is taken. Answers have at most 514 bytes, which is less
-//! than the smallest maximum segment size, so windows and congestion do not matter.
+//! full. So this is the server's side of RFC 9293 without timers: the node repeats data only when the client sends a
+//! segment that is not the next one, and it never repeats its FIN. Only the next segment in order is taken. Answers
+//! have at most 514 bytes, which is less than the smallest maximum segment size, so windows and congestion do not
+//! matter.
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
@@ -129,7 +130,7 @@ impl Connection {
     }
 
     fn take(&mut self, segment: &Segment<'_>, taken: &mut Taken) -> Result<(), Broken> {
-        // How many bytes were sent and are not acknowledged.
+        // The bytes that were sent and are not acknowledged; our FIN counts as one.
         let left = self.next.wrapping_sub(segment.acknowledged) as usize;
         let outstanding = self.unacknowledged.len() + usize::from(self.closed);
         if left <= outstanding {

@@ -29,14 +29,14 @@ impl Proposed {
         Ok(Opening { links: vec![link], other_at: self.other_way(link, at).map(|_| now + patience) })
     }
 
-    /// Another way to a service than that of a link: by the other address family, or from another address of ours.
+    /// Another pair of addresses to reach the service of a link: of the other family, or from another address of ours.
     fn other_way(&self, link: LinkId, at: &[SocketAddr]) -> Option<(SocketAddr, SocketAddr)> {
         let (local, remote) = (self.links.local(link)?, self.links.remote(link)?);
         let differs = |way: &(SocketAddr, SocketAddr)| way.0 != local || way.1.is_ipv4() != remote.is_ipv4();
         [self.places.first(at), self.places.other(at)].into_iter().flatten().find(differs)
     }
 
-    /// Tries another way, if it is time.
+    /// Tries another pair of addresses, if it is time.
     pub(super) fn try_other_way(
         &mut self,
         now: Instant,
@@ -57,7 +57,7 @@ impl Proposed {
         }
     }
 
-    /// The leg of a tunnel that is being built may need another way.
+    /// Tries another pair of addresses for the leg of a tunnel, if the TRS has not answered in time.
     pub(super) fn tend_leg(&mut self, now: Instant, id: TunnelId) {
         let Some(tunnel) = self.tunnels.get_mut(&id) else { return };
         let (TunnelState::LegOpening(opening), Some(relay)) = (&mut tunnel.state, &tunnel.relay) else { return };
@@ -80,7 +80,7 @@ impl Proposed {
         }
     }
 
-    /// Whether another handshake for the leg of a tunnel is under way, after this one has failed.
+    /// Forgets a failed handshake for the leg of a tunnel. True if another one is under way.
     pub(super) fn opens_elsewhere(&mut self, id: TunnelId, failed: LinkId) -> bool {
         let Some(TunnelState::LegOpening(opening)) = self.tunnels.get_mut(&id).map(|tunnel| &mut tunnel.state) else {
             return false;

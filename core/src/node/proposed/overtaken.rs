@@ -1,9 +1,10 @@
-//! Datagrams of a handshake through a blind TRS that overtook what announces them (`signaling = "fast"`).
+//! Datagrams of a handshake through a blind TRS that arrive before its Route Direction or Tunnel Request (`signaling =
+//! "fast"`).
 //!
-//! The dialer's handshake follows its Tunnel Request at once. It comes from the TRS, and the Route Direction comes from
-//! the NMS, so either may be first. A datagram may also overtake the Tunnel Request itself. The main endpoint must not
-//! take such a datagram: its connection IDs do not begin with our leg, so the TRS could not forward the dialer's next
-//! packets. So the datagram waits here for the endpoint of its tunnel.
+//! The dialer's handshake follows its Tunnel Request at once. The handshake comes from the TRS, and the Route Direction
+//! from the NMS, so either may be first. A datagram may also overtake the Tunnel Request. The main endpoint must not
+//! take such a datagram. The connection IDs of that endpoint do not begin with our leg, so the TRS could not forward
+//! the dialer's next packets. So the datagram waits here for the endpoint of its tunnel.
 
 use std::collections::VecDeque;
 
@@ -17,7 +18,8 @@ use crate::paths::candidates::Way;
 use crate::time::Instant;
 use crate::timing::node::EARLY_LINK_TIMEOUT;
 
-/// Most datagrams that wait, for all legs. A handshake begins with one, and its retransmission adds one a second.
+/// Most datagrams that wait, for all legs together. A handshake begins with one datagram, and its client sends that one
+/// again four times within [`EARLY_LINK_TIMEOUT`]. So there is room for three peers that dial at the same time.
 const MAX_OVERTAKEN: usize = 16;
 
 /// A datagram that waits.
@@ -45,12 +47,13 @@ impl Overtaken {
 }
 
 impl Proposed {
-    /// Whether the connection ID of a datagram begins with a leg whose tunnel has no endpoint yet.
+    /// Whether this is the standing leg. No tunnel has taken it yet, so a datagram for it came before its Route
+    /// Direction.
     pub(super) fn has_overtaken(&self, leg: RelayCid) -> bool {
         self.standby_cid() == Some(leg)
     }
 
-    /// A datagram for the end-to-end connection on a leg came before that connection's endpoint can be made.
+    /// Keeps a datagram that came before the endpoint of its tunnel was made. The oldest one makes room for it.
     pub(super) fn hold_overtaken(&mut self, now: Instant, leg: RelayCid, way: Way, payload: BytesMut) {
         while self.overtaken.0.front().is_some_and(|first| now >= first.since + EARLY_LINK_TIMEOUT) {
             self.overtaken.0.pop_front();
