@@ -25,41 +25,49 @@ row() {
     echo "$(date -u +%Y-%m-%dT%H:%M:%SZ),$(hostname),$(uname -r),$*" >>"$csv"
 }
 
-# provenance FROM ARGUMENT...: the manifest of a measurement, beside its rows: what was measured, on what, with what.
-# FROM is when it began; its rows are those with a date since then and until `until`.
-provenance() {
-    local from=$1 until commit changed run
-    until=$(date -u +%Y-%m-%dT%H:%M:%SZ)
-    commit=$(git -C "$root" rev-parse HEAD 2>/dev/null) || commit=unknown
-    changed=false
-    [[ -z $(git -C "$root" status --porcelain 2>/dev/null) ]] || changed=true
-    run=$(tr -d ':-' <<<"$from")-$(hostname)
-    text() { sed 's/[\\"]/\\&/g' <<<"$1" | head -1; }
+# pings_kept FILE PATTERN FRAMING INTERVAL SENT ROUND LOAD: appends each ping of ping's output to pings.csv. The time of
+# a lost one is empty.
+pings_kept() {
+    local csv=$OUT/pings.csv
     mkdir -p "$OUT"
-    cat >"$OUT/.$run.part" <<JSON
+    [[ -s $csv ]] || echo "run,round,pattern,framing,interval_s,load_1min,sequence,rtt_ms" >"$csv"
+    awk -v run="$run_id" -v round="$6" -v pattern="$2" -v framing="$3" -v interval="$4" -v sent="$5" -v load="$7" '
+        match($0, /icmp_seq=[0-9]+/) && / time=/ {
+            sequence = substr($0, RSTART + 9, RLENGTH - 9)
+            match($0, /time=[0-9.]+/)
+            # A reply that came twice counts once.
+            if (!(sequence in ms)) ms[sequence] = substr($0, RSTART + 5, RLENGTH - 5)
+        }
+        END { for (n = 1; n <= sent; n++) printf "%s,%s,%s,%s,%s,%s,%d,%s\n", run, round, pattern, framing, interval, load, n, ms[n] }
+    ' "$1" >>"$csv"
+}
+
+# provenance ARGUMENT...: the manifest of a run, beside its rows: what was measured, on what, with what. The rows of a
+# run have its name, or a date between `from` and `until`.
+provenance() {
+    local loads
+    loads=$(awk -F, -v run="$run_id" '
+        $1 == run && (n++ == 0 || $6 + 0 < low) { low = $6 + 0 }
+        $1 == run && $6 + 0 > high { high = $6 + 0 }
+        END { if (n) printf "%s to %s", low, high }' "$OUT/pings.csv" 2>/dev/null || true)
+    mkdir -p "$OUT"
+    cat >"$OUT/.$run_id.part" <<JSON
 {
-  "run": "$(text "$run")",
-  "from": "$from",
-  "until": "$until",
-  "command": "$(text "real/docker/run.sh ${*:2}")",
-  "commit": "$commit",
-  "uncommitted_changes": $changed,
-  "program": "$(text "$("${CYPHONIC:-true}" --version 2>/dev/null || true)")",
-  "toolchain": "$(text "$(rustc --version 2>/dev/null || true)")",
-  "host": "$(text "$(hostname)")",
-  "cpu": "$(text "$(sed -n 's/^model name[[:space:]]*: //p' /proc/cpuinfo)")",
-  "cores": $(nproc),
-  "kernel": "$(text "$(uname -srvm)")",
+$(provenance_of "$run_id" "$began" "real/docker/run.sh $*"),
   "docker": "$(text "$(docker version --format '{{.Server.Version}}' 2>/dev/null || true)")",
   "image": "$(text "$(docker image inspect --format '{{.Id}}' cyphonic-testbed 2>/dev/null || true)")",
   "iperf3": "$(text "$(docker run --rm --entrypoint iperf3 cyphonic-testbed --version 2>/dev/null || true)")",
+  "ping": "$(text "$(docker run --rm --entrypoint ping cyphonic-testbed -V 2>/dev/null || true)")",
   "tshark": "$(text "$(tshark --version 2>/dev/null || true)")",
+  "load_1min": "$loads",
   "pings": $PINGS,
   "ping_interval_s": $PING_INTERVAL,
+  "rounds": $ROUNDS,
+  "pings_of_a_round": $ROUND_PINGS,
   "tcp_seconds": $SECONDS_TCP
 }
 JSON
-    mv "$OUT/.$run.part" "$OUT/run-$run.manifest.json"
+    mv "$OUT/.$run_id.part" "$OUT/run-$run_id.manifest.json"
 }
 
 # The network adapter's segmentation is turned off while we look: a capture shall show the datagrams of the wire.
@@ -227,7 +235,7 @@ method_of() { if [[ $1 == udp4501 ]]; then echo conventional; else echo proposed
 
 # One pattern and framing: all of it.
 measure() {
-    local pattern=$1 framing=$2 method stats sent received mbps below
+    local pattern=$1 framing=$2 method stats sent received mbps below busy
     method=$(method_of "$framing")
     say "pattern $pattern, $method, $framing"
     up "$pattern" "$method" "$framing"
@@ -242,6 +250,7 @@ measure() {
     # No `grep -q` at the end of a pipe: it would end what feeds it, and with it this script.
     [[ $(in_container a cyphonic status --json) == *"\"pattern\": $pattern,"* ]] || die "not pattern $pattern"
     say "  $(in_container a cyphonic ping b --count 1 | sed -n 1p)"
+    busy=$(load)
     # One answer is enough for ping to end with 0.
     in_container a ping -n -c "$PINGS" -i "$PING_INTERVAL" "b.$ZONE" >"$WORK/ping.txt" || die "no ping was answered"
     stats=$(awk -F'[ /]+' '/^rtt/ { printf "%s,%s,%s,%s", $7, $8, $9, $10 }' "$WORK/ping.txt")
@@ -255,10 +264,7 @@ measure() {
     down
     row table4.csv pattern,framing,sent,received,min_ms,mean_ms,max_ms,stddev_ms,underlay_mean_ms,tcp_mbps \
         "$pattern" "$framing" "$sent" "$received" "$stats" "$below" "$mbps"
-    local sequence ms
-    while read -r sequence ms; do
-        row pings.csv pattern,framing,interval_s,sequence,rtt_ms "$pattern" "$framing" "$PING_INTERVAL" "$sequence" "$ms"
-    done < <(sed -n 's/.*icmp_seq=\([0-9]*\).*time=\([0-9.]*\) ms.*/\1 \2/p' "$WORK/ping.txt")
+    pings_kept "$WORK/ping.txt" "$pattern" "$framing" "$PING_INTERVAL" "$sent" 0 "$busy"
     say "  $received of $sent pings, min/mean/max/stddev ${stats//,//} ms; underlay $below ms; TCP $mbps Mbit/s"
 }
 
@@ -336,6 +342,7 @@ narrow() {
     done
     bare=$(tcp_mbps 2001:db8::6)
     through=$(tcp_mbps "b.$ZONE")
+    for name in a b; do in_container "$name" tc qdisc del dev eth0 root; done
     row narrow.csv framing,link_mbps,bare_tcp_mbps,tunnel_tcp_mbps,paced_tunnel_tcp_mbps \
         "$framing" "$RATE_MBPS" "$bare" "$through" "$paced"
     say "  on a link of $RATE_MBPS Mbit/s: TCP $bare Mbit/s without the tunnel, $through through it; iperf3 -b ${RATE_MBPS}M: $paced"

@@ -15,29 +15,40 @@ configuration() {
     tool ca init --zone "$ZONE" >/dev/null
     tool ca issue as.$ZONE nms.$ZONE trs.$ZONE a.$ZONE b.$ZONE >/dev/null
     tool device add a.$ZONE b.$ZONE >/dev/null
-    for name in as nms trs a b; do
+    for name in as nms trs; do
         exec 3>"$WORK/run/$name.toml"
-        printf 'certificate = "pki/%s.pem"\nkey = "pki/%s.key"\nroots = "pki/root.pem"\n' "$name.$ZONE" "$name.$ZONE" >&3
+        credentials "$name" >&3
         case $name in
         as) printf 'database = "cyphonic.db"\nnms = ["[2001:db8::3]:443", "203.0.113.3:443"]\n' >&3 ;;
         nms) printf 'policy = "paper"\ndatabase = "cyphonic.db"\ntrs = ["[2001:db8::4]:443", "203.0.113.4:443"]\nservice-key = "pki/service.key"\n' >&3 ;;
         trs) printf 'service-key = "pki/service.key"\n' >&3 ;;
-        *)
-            printf 'name = "%s"\nmethod = "%s"\ndns = "resolv-conf"\n' "$name.$ZONE" "$method" >&3
-            printf 'as-addresses = ["[2001:db8::2]:443", "203.0.113.2:443"]\n' >&3
-            # A test network: what crosses it shall be read.
-            printf 'key-log = "secrets-%s.log"\n' "$name" >&3
-            [[ $method == conventional ]] || printf 'framing = "%s"\nhandover = "rebuild"\n' "$framing" >&3
-            # The paper knows no way by TCP. `firewall` shows it, where even HTTP/3 is stopped.
-            [[ $method == conventional || $pattern == firewall ]] || printf 'tcp = false\n' >&3
-            # Docker gives every container both families; the paper's nodes have one.
-            case $pattern$name in
-            1a) printf 'addresses = ["2001:db8::5"]\n' >&3 ;;
-            1b | firewallb) printf 'addresses = ["2001:db8::6"]\n' >&3 ;;
-            firewalla) printf 'addresses = ["2001:db8:a::5"]\n' >&3 ;;
-            2a) printf 'addresses = ["203.0.113.5"]\n' >&3 ;;
-            esac
-            ;;
+        esac
+        exec 3>&-
+    done
+    nodes_configuration "$pattern" "$method" "$framing"
+}
+
+credentials() { printf 'certificate = "pki/%s.pem"\nkey = "pki/%s.key"\nroots = "pki/root.pem"\n' "$1.$ZONE" "$1.$ZONE"; }
+
+# nodes_configuration PATTERN METHOD FRAMING
+nodes_configuration() {
+    local pattern=$1 method=$2 framing=$3 name
+    for name in a b; do
+        exec 3>"$WORK/run/$name.toml"
+        credentials "$name" >&3
+        printf 'name = "%s"\nmethod = "%s"\ndns = "resolv-conf"\n' "$name.$ZONE" "$method" >&3
+        printf 'as-addresses = ["[2001:db8::2]:443", "203.0.113.2:443"]\n' >&3
+        # A test network: what crosses it shall be read.
+        printf 'key-log = "secrets-%s.log"\n' "$name" >&3
+        [[ $method == conventional ]] || printf 'framing = "%s"\nhandover = "rebuild"\n' "$framing" >&3
+        # The paper knows no way by TCP. `firewall` shows it, where even HTTP/3 is stopped.
+        [[ $method == conventional || $pattern == firewall ]] || printf 'tcp = false\n' >&3
+        # Docker gives every container both families; the paper's nodes have one.
+        case $pattern$name in
+        1a) printf 'addresses = ["2001:db8::5"]\n' >&3 ;;
+        1b | firewallb) printf 'addresses = ["2001:db8::6"]\n' >&3 ;;
+        firewalla) printf 'addresses = ["2001:db8:a::5"]\n' >&3 ;;
+        2a) printf 'addresses = ["203.0.113.5"]\n' >&3 ;;
         esac
         exec 3>&-
     done
@@ -94,10 +105,21 @@ up() {
     done
     composed "$pattern" up -d >>"$WORK/compose.log" 2>&1 || die "compose: $(tail -n 3 "$WORK/compose.log")"
     [[ $pattern$method != firewallconventional ]] || nodes=b
-    for name in $nodes; do
-        until_true 20 registered "$name" || {
-            docker logs "$(container "$name")" 2>&1 | tail -5 >&2
-            die "$name did not register"
-        }
-    done
+    for name in $nodes; do await "$name"; done
+}
+
+# await NODE: until it is registered.
+await() {
+    until_true 20 registered "$1" || {
+        docker logs "$(container "$1")" 2>&1 | tail -5 >&2
+        die "$1 did not register"
+    }
+}
+
+# switch PATTERN FRAMING: both nodes start anew in another framing, in the same network.
+switch() {
+    local pattern=$1 framing=$2 name
+    nodes_configuration "$pattern" "$(method_of "$framing")" "$framing"
+    docker restart "$(container a)" "$(container b)" >/dev/null
+    for name in a b; do await "$name"; done
 }

@@ -12,21 +12,25 @@
 #                                           (proposed, as in the paper), compact (proposed, ours)
 #   run.sh [OPTION...] firewall [METHOD]    pattern 1 with a firewall before a that lets out DNS and port 443 only;
 #                                           proposed: then with one that lets no UDP out, where TCP 443 is the way
+#   run.sh rounds [PATTERN]                 only pings, for comparing: in ROUNDS rounds each framing in turn, one ping a
+#                                           second and ten. Without a command these come last
 #   run.sh build                            only make the image
 #   run.sh up PATTERN METHOD                bring up and leave it so:  docker exec cyphonic_a_1 ping b.cyphonic.test
 #   run.sh down                             take down: containers, networks, keys, and a Docker daemon that `up` started
 #   run.sh tables                           print the tables again
 #
-#   --out FOLDER    where results are appended: table3.csv, table4.csv, pings.csv (each ping), narrow.csv, and a
-#                   manifest of each run: commit, processor, kernel, versions  (results/real)
+#   --out FOLDER    where results are appended: table3.csv, table4.csv, narrow.csv, pings.csv (each ping: round 0 is of
+#                   the whole measurement, those from 1 are of `rounds`), and a manifest of each run: commit, processor,
+#                   kernel, versions, load  (results/real)
 #   --clean         afterwards remove the images that this made, too, and the work folder
 #
 # On Debian and Ubuntu, as root, it installs what it needs: docker.io, docker-compose, tshark, and debootstrap where
 # images cannot be pulled. It needs Rust to build the program, or CYPHONIC=PROGRAM.
 #
 # Environment: PINGS (100), PING_INTERVAL (seconds between two: 0.1; ping's own default is 1, and the paper states
-# none), PINGS_LOST (how many of them may be lost: 1), SECONDS_TCP (5), LARGE_BYTES (1000000000), WORK (a folder for
-# keys, logs and captures).
+# none), PINGS_LOST (how many of them may be lost: 1), ROUNDS (10), ROUND_PINGS (pings of a round, framing and interval:
+# 20), NARROW_ROUNDS (in how many of the rounds of pattern 1 the 15 Mbit/s are measured, too: 3), SECONDS_TCP (5),
+# LARGE_BYTES (1000000000), WORK (a folder for keys, logs and captures).
 set -euo pipefail
 
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
@@ -36,6 +40,9 @@ OUT=$root/results/real
 PINGS=${PINGS:-100}
 PING_INTERVAL=${PING_INTERVAL:-0.1}
 PINGS_LOST=${PINGS_LOST:-1}
+ROUNDS=${ROUNDS:-10}
+ROUND_PINGS=${ROUND_PINGS:-20}
+NARROW_ROUNDS=${NARROW_ROUNDS:-3}
 SECONDS_TCP=${SECONDS_TCP:-5}
 PROJECT=cyphonic
 clean=""
@@ -81,17 +88,23 @@ until_true() {
     done
 }
 
+# shellcheck source=../provenance.sh
+. "$here/../provenance.sh"
 # shellcheck source=daemon.sh
 . "$here/daemon.sh"
 # shellcheck source=network.sh
 . "$here/network.sh"
 # shellcheck source=measure.sh
 . "$here/measure.sh"
+# shellcheck source=rounds.sh
+. "$here/rounds.sh"
 
 tables() {
     local paper=$root/results/paper
     [[ ! -s $OUT/table3.csv ]] || { say && awk -v table=3 -f "$here/tables.awk" "$paper/table3-packet-size.csv" "$OUT/table3.csv"; }
     [[ ! -s $OUT/table4.csv ]] || { say && awk -v table=4 -f "$here/tables.awk" "$paper/table4-rtt.csv" "$OUT/table4.csv"; }
+    [[ ! -s $OUT/pings.csv ]] || { say && awk -F, 'NR > 1 && $2 > 0 && $8 != ""' "$OUT/pings.csv" | sort -t, -k5,5gr -k3,3n -k4,4r -k8,8n |
+        awk -v table=pings -f "$here/tables.awk" -; }
     [[ ! -s $OUT/narrow.csv ]] || { say && awk -v table=narrow -f "$here/tables.awk" "$paper/throughput.csv" "$OUT/narrow.csv"; }
 }
 
@@ -125,6 +138,9 @@ done
 number PINGS "$PINGS"
 [[ $PING_INTERVAL =~ ^[0-9]+(\.[0-9]+)?$ ]] || wrong "PING_INTERVAL is a number of seconds, not \"$PING_INTERVAL\""
 number PINGS_LOST "$PINGS_LOST"
+number ROUNDS "$ROUNDS"
+number ROUND_PINGS "$ROUND_PINGS"
+number NARROW_ROUNDS "$NARROW_ROUNDS"
 number SECONDS_TCP "$SECONDS_TCP"
 number LARGE_BYTES "${LARGE_BYTES:-1000000000}"
 command=${1:-all}
@@ -138,6 +154,10 @@ up)
 firewall)
     at_most 2 "$@"
     [[ -z ${2:-} ]] || good_method "$2"
+    ;;
+rounds)
+    at_most 2 "$@"
+    [[ ${2:-1} =~ ^[123]$ ]] || wrong "rounds are of pattern 1, 2 or 3, not \"$2\""
     ;;
 all | 1 | 2 | 3)
     at_most 2 "$@"
@@ -170,14 +190,16 @@ up)
     say "up; try  docker exec $(container a) ping b.$ZONE"
     ;;
 tables) tables ;;
-all | 1 | 2 | 3 | firewall)
+all | 1 | 2 | 3 | firewall | rounds)
     trap finish EXIT
     have tshark tshark
     docker_ready
     build
-    served
+    [[ $command == rounds ]] || served
     began=$(date -u +%Y-%m-%dT%H:%M:%SZ)
+    run_id=$(tr -d ':-' <<<"$began")-$(hostname)
     patterns=$command
+    [[ $command != rounds ]] || patterns=""
     [[ $patterns != all ]] || patterns="firewall 1 2 3"
     for p in $patterns; do
         if [[ $p == firewall ]]; then
@@ -189,7 +211,12 @@ all | 1 | 2 | 3 | firewall)
         fi
     done
     [[ $command != all ]] || other_framings
-    provenance "$began" "$@"
+    if [[ $command == all || $command == rounds ]]; then
+        only=""
+        [[ $command != rounds ]] || only=${2:-}
+        for p in ${only:-1 2 3}; do rounds "$p"; done
+    fi
+    provenance "$@"
     tables
     ;;
 esac

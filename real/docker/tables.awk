@@ -22,6 +22,10 @@ table == 4 && FNR > 1 {
 table == 3 && FNR == NR { if (FNR > 1) paper[$1] = $2 SUBSEP $3; next }
 table == 3 && FNR > 1 { bytes[$4, $5] = $6; seen[$4] = 1 }
 
+# Of rounds, each ping that was answered, in order of interval, pattern, framing, time: run, round, pattern, framing,
+# interval, load, sequence, time.
+table == "pings" { group = $5 "," $3 "," $4; if (!(group in many)) order[++groups] = group; all[group, ++many[group]] = $8 }
+
 # offered, received; then ours: date, host, kernel, framing, link, bare, through, paced.
 table == "narrow" && FNR == NR { if (FNR > 1) reference = $2; next }
 table == "narrow" && FNR > 1 { link = $5; bare[$4] = $6; through[$4] = $7; paced[$4] = $8 }
@@ -68,6 +72,16 @@ END {
                 cell[n == 1 ? 2 : n + 2] = seen[f] && value ? value : "-"
             }
             line(field)
+        }
+    }
+    if (table == "pings" && groups) {
+        print "Round trip through the tunnel in rounds of all framings, ms; `paper-figs report` tests the differences"
+        printf "  %-10s%-9s%-11s%8s%10s%10s%10s\n", "interval", "pattern", "framing", "pings", "min", "median", "max"
+        for (i = 1; i <= groups; i++) {
+            group = order[i]; n = many[group]
+            split(group, part, ",")
+            median = (all[group, int((n + 1) / 2)] + all[group, int(n / 2) + 1]) / 2
+            printf "  %-10s%-9s%-11s%8d%10.3f%10.3f%10.3f\n", part[1] " s", part[2], part[3], n, all[group, 1], median, all[group, n]
         }
     }
     if (table == "narrow" && link) {
