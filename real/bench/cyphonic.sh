@@ -19,11 +19,11 @@ cyphonic_version() { "$PROGRAMS/cyphonic" --version; }
 
 # cyphonic_prepare FRAMING
 cyphonic_prepare() {
-    local framing=$1 name zone=bench.test method=proposed
+    local framing=$1 name zone=cyphonic.test method=proposed
     [[ $framing != udp4501 ]] || method=conventional
     cd "$STATE"
     "$PROGRAMS/cyphonic" ca init --zone $zone >/dev/null
-    "$PROGRAMS/cyphonic" ca issue as.$zone nms.$zone trs.$zone a.$zone b.$zone >/dev/null
+    "$PROGRAMS/cyphonic" ca issue as.$zone nms.$zone trs.$zone a.$zone b.$zone >/dev/null 2>"$STATE/issue.log"
     "$PROGRAMS/cyphonic" device add a.$zone b.$zone --database cyphonic.db >/dev/null
     for name in as nms trs a b; do
         printf 'certificate = "pki/%s.pem"\nkey = "pki/%s.key"\nroots = "pki/root.pem"\nlog = "warn"\n' $name.$zone $name.$zone >$name.toml

@@ -55,7 +55,7 @@ all_away() {
 run_in() {
     local side=$1 log
     shift
-    log=$STATE/log.$side.$(basename "$1")
+    log=$STATE/log.$side.$(wc -l <"$WORK/started")
     ip netns exec "$LAB-$side" "$@" >"$log" 2>&1 </dev/null &
     echo $! >>"$WORK/started"
 }

@@ -25,6 +25,9 @@ fn what_the_first_version_made_is_migrated_by_one_command() {
     mode(&pki, 0o755);
     fs::copy(old.join("cyphonic.db"), &database).unwrap();
     mode(&database, 0o600);
+    // The invitation was open for a day. Here it is, whatever the day is.
+    let renewed = rusqlite::Connection::open(&database).unwrap().execute("UPDATE invitations SET until = 1 << 40", []);
+    assert_eq!(renewed, Ok(1));
 
     let said = fine(path, &["migrate"]);
     for words in ["cyphonic.db: version 4 is now", "a copy is cyphonic.db.~1~", "pki: only its owner", "crl.pem names"]
