@@ -7,6 +7,14 @@ text() { sed 's/[\\"]/\\&/g' <<<"$1" | head -1; }
 # How many processes wanted a processor in the last minute, on average: other work on this machine is in it.
 load() { cut -d' ' -f1 /proc/loadavg; }
 
+# loads RUN COLUMN CSV: the least and the greatest load in the rows of a run, whose name is in the first column.
+loads() {
+    awk -F, -v run="$1" -v column="$2" '
+        $1 == run && (n++ == 0 || $column + 0 < low) { low = $column + 0 }
+        $1 == run && $column + 0 > high { high = $column + 0 }
+        END { if (n) printf "%s to %s", low, high }' "$3" 2>/dev/null || true
+}
+
 # provenance_of RUN FROM COMMAND: members of a JSON object, without the last comma.
 provenance_of() {
     local commit changed=false

@@ -135,7 +135,21 @@ fn every_svg_is_well_formed_and_keeps_its_text() {
         ("blocked-rtt", ["RTT 20 ms, loss 5 %", "UDP", "TCP, HTTP proxy", "Round-trip time (ms)"]),
         (
             "docker",
-            ["Pattern 3: relayed by the TRS", "Proposed (n = 3)", "Compact (ours) (n = 3)", "Conventional (n = 3)"],
+            [
+                "Pattern 3: relayed by the TRS; a ping every 1 s",
+                "Proposed (n = 3)",
+                "Compact (ours) (n = 3)",
+                "Conventional (n = 3)",
+            ],
+        ),
+        ("bench", ["CYPHONIC, compact (n = 3)", "CYPHONIC, udp4501 (n = 3)", "wireguard-go (n = 3)", BENCH_AXIS]),
+        (
+            "bench-cost",
+            ["CYPHONIC, compact (n = 3)", "wireguard-go (n = 3)", "Processor time for a gigabyte (s)", "10"],
+        ),
+        (
+            "bench-rtt",
+            ["No tunnel (n = 3)", "CYPHONIC, stream (n = 3)", "0.1", "Median round-trip time of a round (ms)"],
         ),
         ("soak", ["link down (6)", "start (6)", "Occurrences of a combination", "10"]),
         ("matrix", ["(d) Proposed method, optimal policy", "tcp-443", "1161", MATRIX_COUNTS]),
@@ -202,6 +216,35 @@ fn the_report_is_one_file_and_says_what_it_lacks() {
     assert!(fs::read_to_string(out.path().join("report.html")).unwrap().contains("table4: "));
 }
 
+/// Pings of containers: the rounds are paired, and only the last run of a pattern counts.
+#[test]
+fn the_report_tests_pings_by_pairs_of_the_last_run() {
+    let claim = |text: &str| {
+        let results = results_with("real/pings.csv", Some(text));
+        let all = paper_figs::report::claims(results.path());
+        all.into_iter().find(|claim| claim.claim == "the same in Docker, pattern 1, a ping every 1 s").unwrap()
+    };
+    let header = "run,round,pattern,framing,interval_s,load_1min,sequence,rtt_ms\n";
+    let rows = |run: &str, rounds: u32, more: &dyn Fn(u32) -> f64| -> String {
+        let framings = [("udp4501", 0.0), ("stream", 1.0), ("compact", 0.0)];
+        let row = |round: u32, framing: &str, share: f64| {
+            let rtt = 0.3 + 0.1 * f64::from(round) + share * more(round);
+            format!("{run},{round},1,{framing},1,0.1,1,{rtt:.4}\n{run},{round},1,{framing},1,0.1,2,\n")
+        };
+        (0..=rounds).flat_map(|round| framings.map(|(framing, share)| row(round, framing, share))).collect()
+    };
+    // The rounds differ far more than the framings do, and the pairs show it.
+    let slower = claim(&format!("{header}{}", rows("1", 10, &|round| 0.0203 + 0.001 * f64::from(round))));
+    assert_eq!(slower.verdict, paper_figs::report::Verdict::Differs, "{slower:?}");
+    let words = "(0.850 ms), median of 10 rounds: +0.026 ms (+3 %), effect +1.00, p = 0.002; compact (ours): +0.000 ms";
+    assert!(slower.ours.contains(words), "{}", slower.ours);
+    // Three rounds prove nothing, whatever they show.
+    let few = claim(&format!("{header}{}", rows("1", 3, &|_| 0.2)));
+    assert_eq!(few.verdict, paper_figs::report::Verdict::Undecided, "{few:?}");
+    let later = format!("{header}{}{}", rows("1", 10, &|_| 0.2), rows("2", 10, &|_| 0.0001));
+    assert_eq!(claim(&later).verdict, paper_figs::report::Verdict::Reproduced, "{:?}", claim(&later));
+}
+
 /// The committed results: every number of the report comes from a file with a manifest, or from a real measurement.
 #[test]
 fn every_claim_about_the_committed_results_has_a_verdict_and_a_source() {
@@ -211,11 +254,13 @@ fn every_claim_about_the_committed_results_has_a_verdict_and_a_source() {
     for claim in claims {
         assert_ne!(claim.verdict, paper_figs::report::Verdict::Missing, "{claim:?}");
         assert!(!claim.ours.contains("NaN") && !claim.paper.contains("NaN") && !claim.paper.is_empty(), "{claim:?}");
-        let has_source = claim.source.contains("sha256 ") || claim.source.starts_with("real/");
+        let is_measured = claim.source.starts_with("real/") && claim.source.contains(".manifest.json");
+        let has_source = claim.source.contains("sha256 ") || is_measured;
         assert!(has_source || claim.source.ends_with("*.csv"), "{claim:?}");
     }
 }
 
+const BENCH_AXIS: &str = "Share of the throughput without a tunnel (%)";
 const MATRIX_COUNTS: &str = "4 direct, 1 relayed, 2 needlessly relayed, 4 stranded, 7 cannot log in";
 
 #[test]
@@ -350,8 +395,10 @@ fn results_that_lack_something_are_refused() {
     assert!(none.starts_with(": there is no row public to one-carrier of the "), "{none}");
     let digits = refusal("sim/soak.csv", "start,v4,1,proposed,15", "start,v4,1,proposed,many");
     assert_eq!(digits, ":9: this count is no number");
-    let mean = refusal("real/table4.csv", "udp4501,100,100,0.210,0.310,", "udp4501,100,100,0.210,0.110,");
-    assert_eq!(mean, ":2: the mean is not between minimum and maximum");
+    let framing = refusal("real/pings.csv", "0,1,udp4501,1,0.50,1,", "0,1,udp,1,0.50,1,");
+    assert_eq!(framing, ":2: unknown variant `udp`, expected one of `udp4501`, `stream`, `datagram`, `compact`");
+    let rate = refusal("real/bench.csv", ",10000,2010,", ",10000,fast,");
+    assert_eq!(rate, ":3: `fast` is not a finite number of at least 0");
     let word = refusal("sim/matrix.csv", "relay,likely", "relay,maybe");
     assert_eq!(word, ":67: unknown variant `maybe`, expected one of `yes`, `likely`, `perhaps`, `no`");
 }

@@ -54,7 +54,6 @@ all() { for file in "$here"/peers/*.sh; do basename "$file" .sh; done; }
 count() { [[ $2 =~ ^[1-9][0-9]{0,3}$ ]] || wrong "$1 takes a whole number from 1, not \"$2\""; }
 
 peers=()
-arguments="$*"
 while (($#)); do
     case $1 in
     --list)
@@ -80,6 +79,8 @@ while (($#)); do
     esac
     shift
 done
+# As the manifest names it: without folders, which only this machine has.
+command="real/bench/run.sh --rounds $ROUNDS --seconds $SECONDS_TCP ${peers[*]}"
 ((${#peers[@]})) || mapfile -t peers < <(all)
 
 missing=()
@@ -123,7 +124,7 @@ of() (
 # Mbit/s of TCP from a to an address, as received.
 tcp_mbps() {
     local address=$1 seconds=$2 server
-    ip netns exec "$LAB-b" iperf3 -s -1 >/dev/null &
+    ip netns exec "$LAB-b" iperf3 -s -1 >/dev/null 2>&1 &
     server=$!
     wait_for 5 ip netns exec "$LAB-b" sh -c 'ss -ltn | grep -q :5201'
     timeout $((seconds + 10)) ip netns exec "$LAB-a" iperf3 -f k -t "$seconds" -c "$address" | awk '/receiver/ { printf "%.1f", $7 / 1e3 }'
@@ -168,8 +169,9 @@ manifest() {
     for peer in "${peers[@]}"; do versions+="    \"$peer\": \"$(text "$(of "$peer" version)")\","$'\n'; done
     cat >"$OUT/.$run_id.part" <<JSON
 {
-$(provenance_of "$run_id" "$began" "real/bench/run.sh $arguments"),
+$(provenance_of "$run_id" "$began" "${command% }"),
   "iperf3": "$(text "$(iperf3 --version)")",
+  "load_1min": "$(loads "$run_id" 4 "$OUT/bench.csv")",
   "rounds": $ROUNDS,
   "tcp_seconds": $SECONDS_TCP,
   "bare_tcp_seconds": $SECONDS_BARE,

@@ -45,11 +45,6 @@ pings_kept() {
 # provenance ARGUMENT...: the manifest of a run, beside its rows: what was measured, on what, with what. The rows of a
 # run have its name, or a date between `from` and `until`.
 provenance() {
-    local loads
-    loads=$(awk -F, -v run="$run_id" '
-        $1 == run && (n++ == 0 || $6 + 0 < low) { low = $6 + 0 }
-        $1 == run && $6 + 0 > high { high = $6 + 0 }
-        END { if (n) printf "%s to %s", low, high }' "$OUT/pings.csv" 2>/dev/null || true)
     mkdir -p "$OUT"
     cat >"$OUT/.$run_id.part" <<JSON
 {
@@ -59,7 +54,7 @@ $(provenance_of "$run_id" "$began" "real/docker/run.sh $*"),
   "iperf3": "$(text "$(docker run --rm --entrypoint iperf3 cyphonic-testbed --version 2>/dev/null || true)")",
   "ping": "$(text "$(docker run --rm --entrypoint ping cyphonic-testbed -V 2>/dev/null || true)")",
   "tshark": "$(text "$(tshark --version 2>/dev/null || true)")",
-  "load_1min": "$loads",
+  "load_1min": "$(loads "$run_id" 6 "$OUT/pings.csv")",
   "pings": $PINGS,
   "ping_interval_s": $PING_INTERVAL,
   "rounds": $ROUNDS,

@@ -1,5 +1,6 @@
 //! The figures: a module for each, and the list of all.
 
+mod bench;
 mod blocked;
 mod docker;
 mod handover;
@@ -111,9 +112,27 @@ pub const FIGURES: &[Figure] = &[
     },
     Figure {
         name: "docker",
-        about: "mean round-trip times between containers, each pattern and framing",
-        inputs: &["real/table4.csv"],
+        about: "round-trip times between containers, each pattern and framing, a ping every 0.1 s and every 1 s",
+        inputs: &["real/pings.csv"],
         prepare: docker::prepare,
+    },
+    Figure {
+        name: "bench",
+        about: "throughput of TCP through our node and through other tunnels, beside that without a tunnel",
+        inputs: &["real/bench.csv"],
+        prepare: bench::prepare_tcp,
+    },
+    Figure {
+        name: "bench-cost",
+        about: "processor time for each gigabyte, our node and other tunnels",
+        inputs: &["real/bench.csv"],
+        prepare: bench::prepare_cost,
+    },
+    Figure {
+        name: "bench-rtt",
+        about: "round-trip time through our node and through other tunnels",
+        inputs: &["real/bench.csv"],
+        prepare: bench::prepare_rtt,
     },
     Figure {
         name: "soak",

@@ -13,9 +13,11 @@ use serde::de::DeserializeOwned;
 pub trait Row: DeserializeOwned {
     /// Its columns.
     const COLUMNS: &'static [&'static str];
-    /// Columns of the sweep whose values a figure pools: the seed, and others by the kind of row. Each other column of
-    /// the sweep makes separate cells: see [`Line::cell`].
-    const POOLED: &'static [&'static str] = &["seed"];
+    /// All columns that the program which makes the file writes for each row of this kind: none of them is the sweep's.
+    const KIND: &'static [&'static str] = &[];
+    /// Columns of the sweep whose values a figure pools, other than the seed. Each other column of the sweep makes
+    /// separate cells: see [`Line::cell`].
+    const POOLED: &'static [&'static str] = &[];
 }
 
 /// One row, and where it came from.
@@ -67,7 +69,7 @@ impl Origin {
     fn remedy(self) -> &'static str {
         match self {
             Self::Simulator => "make it with `cargo run --release`",
-            Self::Real => "measure it with `real/docker/run.sh`",
+            Self::Real => "measure it with `real/docker/run.sh`, or `real/bench/run.sh`",
             Self::Paper => "it belongs to the repository: restore it with `git checkout -- results/paper`",
         }
     }
@@ -148,8 +150,8 @@ fn parse<R: Row>(table: &Table<R>, bytes: &[u8]) -> Result<Vec<Line<R>>, InputEr
         let row =
             record.deserialize(Some(&header)).map_err(|error| explain(table, Some((&header, &record)), &error))?;
         let labels = || header.iter().zip(&record).filter(|(name, _)| !R::COLUMNS.contains(name));
-        let cell =
-            labels().filter(|(name, _)| !R::POOLED.contains(name)).map(|(name, value)| format!("{name}={value}"));
+        let is_pooled = |name: &str| name == "seed" || R::POOLED.contains(&name) || R::KIND.contains(&name);
+        let cell = labels().filter(|(name, _)| !is_pooled(name)).map(|(name, value)| format!("{name}={value}"));
         let cell = cell.collect::<Vec<_>>().join(", ");
         lines.push(Line { number, run: labels().map(|(_, value)| value.to_owned()).collect(), cell, row });
     }

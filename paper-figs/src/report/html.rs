@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use cyphonic_sequence::escaped;
 
 use super::claims::{Claim, Verdict};
-use super::source::Made;
+use super::source::{Made, Run};
 
 const FONTS: [(&str, &[u8]); 2] = [
     ("normal", include_bytes!("../../assets/Arimo-Regular.ttf")),
@@ -35,6 +35,7 @@ pub(super) fn page(
     figures: &[(&'static str, String, String)],
     missing: &[String],
     manifests: &[Made],
+    runs: &[Run],
 ) -> String {
     let mut fonts = String::new();
     for (weight, bytes) in FONTS {
@@ -61,7 +62,7 @@ pub(super) fn page(
             Verdict::Reproduced => "reproduced",
             Verdict::Differs => "differs",
             Verdict::Refuted => "refuted",
-            Verdict::Untestable | Verdict::Missing => "open",
+            Verdict::Untestable | Verdict::Undecided | Verdict::Answer | Verdict::Missing => "open",
         };
         let cells = [claim.place, &claim.claim, &claim.how, &claim.paper, &claim.ours, &claim.interval].map(escaped);
         let _ = writeln!(
@@ -86,6 +87,13 @@ pub(super) fn page(
         let cells = [&made.file, &made.command, &made.seeds, &made.sha256, &made.build.sources, &made.build.toolchain];
         let _ = writeln!(text, "<tr><td>{}</td></tr>", cells.map(|cell| escaped(cell)).join("</td><td>"));
     }
+    text.push_str("</tbody></table>\n<h2>Runs on real machines</h2>\n<table><thead><tr><th>Run</th><th>Command</th><th>Commit</th><th>Processor</th><th>Kernel</th><th>Docker</th><th>Load</th></tr></thead><tbody>\n");
+    for run in runs {
+        let processor =
+            if run.cores == 0 { "not recorded".to_owned() } else { format!("{} × {}", run.cores, run.cpu) };
+        let cells = [&run.run, &run.command, &run.commit, &processor, &run.kernel, &run.docker, &run.load_1min];
+        let _ = writeln!(text, "<tr><td>{}</td></tr>", cells.map(|cell| escaped(cell)).join("</td><td>"));
+    }
     text.push_str("</tbody></table>\n");
     if !missing.is_empty() {
         text.push_str("<h2>Missing</h2>\n<ul>\n");
@@ -99,7 +107,15 @@ pub(super) fn page(
 
 /// How many claims have each verdict.
 fn tally(claims: &[Claim]) -> String {
-    let all = [Verdict::Reproduced, Verdict::Differs, Verdict::Refuted, Verdict::Untestable, Verdict::Missing];
+    let all = [
+        Verdict::Reproduced,
+        Verdict::Differs,
+        Verdict::Refuted,
+        Verdict::Undecided,
+        Verdict::Untestable,
+        Verdict::Missing,
+        Verdict::Answer,
+    ];
     let counts = all.into_iter().filter_map(|verdict| {
         let count = claims.iter().filter(|claim| claim.verdict == verdict).count();
         (count > 0).then(|| format!("{count} {}", verdict.name()))

@@ -38,7 +38,7 @@ pub fn write(results: &Path, out: &Path) -> Result<(PathBuf, Vec<String>), Failu
             Err(error) => missing.push(format!("{}: {error}", diagram.name)),
         }
     }
-    let text = html::page(&claims(results), &figures, &missing, &source::manifests(results));
+    let text = html::page(&claims(results), &figures, &missing, &source::manifests(results), &source::runs(results));
     make_folder(out)?;
     let path = out.join(FILE);
     write_file(&path, text.as_bytes())?;

@@ -1,5 +1,6 @@
 //! What a claim is computed from: rows of a CSV file by the names of its columns, and the file's manifest.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 
 use serde::Deserialize;
@@ -78,6 +79,58 @@ impl<'a> Line<'a> {
 fn made(csv: &Path) -> Option<Made> {
     let bytes = std::fs::read(csv.with_extension("manifest.json")).ok()?;
     serde_json::from_slice(&bytes).ok()
+}
+
+/// A run of a script that measures on a real machine, from its manifest. Several runs append to one file.
+#[derive(Clone, Deserialize)]
+pub(super) struct Run {
+    /// Its name, which rows have in the column `run`.
+    pub(super) run: String,
+    /// When it began. Rows with a date belong to the run during which they were written.
+    from: String,
+    /// When it ended.
+    until: String,
+    /// Its command.
+    pub(super) command: String,
+    /// The commit of the sources.
+    pub(super) commit: String,
+    /// The processor.
+    #[serde(default)]
+    pub(super) cpu: String,
+    /// How many of them.
+    #[serde(default)]
+    pub(super) cores: u32,
+    /// The kernel.
+    pub(super) kernel: String,
+    /// The version of Docker; empty without it.
+    #[serde(default)]
+    pub(super) docker: String,
+    /// The load of the machine meanwhile; empty if it was not recorded.
+    #[serde(default)]
+    pub(super) load_1min: String,
+}
+
+/// Every run on a real machine, by name.
+pub(super) fn runs(results: &Path) -> Vec<Run> {
+    let Ok(entries) = std::fs::read_dir(results.join("real")) else { return Vec::new() };
+    let files = entries.filter_map(|entry| Some(entry.ok()?.path()));
+    let manifests = files.filter(|path| path.to_string_lossy().ends_with(".manifest.json"));
+    let read = |path: std::path::PathBuf| serde_json::from_slice::<Run>(&std::fs::read(path).ok()?).ok();
+    let mut runs: Vec<Run> = manifests.filter_map(read).collect();
+    runs.sort_by(|a, b| a.run.cmp(&b.run));
+    runs
+}
+
+impl Sheet {
+    /// The names of the runs that wrote its rows.
+    pub(super) fn runs(&self, all: &[Run]) -> BTreeSet<String> {
+        let of = |line: Line<'_>| {
+            let date = line.text("date");
+            let by_date = all.iter().find(|run| run.from.as_str() <= date && date <= run.until.as_str());
+            all.iter().find(|run| run.run == line.text("run")).or(by_date).map(|run| run.run.clone())
+        };
+        self.with(&[]).into_iter().filter_map(of).collect()
+    }
 }
 
 /// Every manifest of simulated results, by file.

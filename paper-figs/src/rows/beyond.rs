@@ -2,7 +2,7 @@
 
 use serde::Deserialize;
 
-use super::{Framing, amount};
+use super::{Framing, SETUP, amount};
 use crate::input::Row;
 
 /// A row of `sim/setup-loss.csv`: how long one phase of a set-up took.
@@ -27,18 +27,8 @@ pub struct LossySetup {
 
 impl Row for LossySetup {
     const COLUMNS: &'static [&'static str] = &["framing", "a_kind", "link_loss", "link_jitter_ms", "seed", "ms"];
-    const POOLED: &'static [&'static str] = &[
-        "b_kind",
-        "phase",
-        "pattern",
-        "round_trips",
-        "packets",
-        "bytes",
-        "service_packets",
-        "service_bytes",
-        "trs_packets",
-        "trs_bytes",
-    ];
+    const KIND: &'static [&'static str] = SETUP;
+    const POOLED: &'static [&'static str] = &["b_kind"];
 }
 
 /// A row of `sim/scale.csv`: what signaling cost until all nodes were registered.
@@ -64,5 +54,5 @@ pub struct Scale {
 
 impl Row for Scale {
     const COLUMNS: &'static [&'static str] = &["method", "nodes", "phase", "ms", "bytes", "service_bytes"];
-    const POOLED: &'static [&'static str] = &["seed", "registered", "packets", "service_packets"];
+    const KIND: &'static [&'static str] = &["registered", "packets", "service_packets"];
 }

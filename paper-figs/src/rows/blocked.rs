@@ -2,7 +2,7 @@
 
 use serde::Deserialize;
 
-use super::optional_amount;
+use super::{ECHO, OUTCOME, optional_amount};
 use crate::input::Row;
 
 /// A row of `sim/blocked.csv`: a transfer through a firewall that may block UDP.
@@ -23,19 +23,8 @@ pub struct BlockedTransfer {
 
 impl Row for BlockedTransfer {
     const COLUMNS: &'static [&'static str] = &["a_mode", "link_delay_ms", "a_loss", "tcp_bytes", "tcp_ms"];
-    const POOLED: &'static [&'static str] = &[
-        "alice_proxy",
-        "seed",
-        "initiator",
-        "responder",
-        "pattern",
-        "dialer",
-        "echo_sent",
-        "echo_received",
-        "tcp_ok",
-        "tcp_over",
-        "tcp_failed",
-    ];
+    const KIND: &'static [&'static str] = OUTCOME;
+    const POOLED: &'static [&'static str] = &["alice_proxy"];
 }
 
 /// A row of `sim/blocked-rtt.csv`: an echo through a firewall that may block UDP.
@@ -54,5 +43,6 @@ pub struct BlockedEcho {
 
 impl Row for BlockedEcho {
     const COLUMNS: &'static [&'static str] = &["a_mode", "link_delay_ms", "a_loss", "rtt_ms"];
-    const POOLED: &'static [&'static str] = &["alice_proxy", "seed", "step", "initiator", "responder", "probe"];
+    const KIND: &'static [&'static str] = ECHO;
+    const POOLED: &'static [&'static str] = &["alice_proxy"];
 }

@@ -6,13 +6,45 @@
 mod beyond;
 mod blocked;
 mod paper;
+mod real;
 
 use serde::{Deserialize, Deserializer, de};
 
 pub use self::beyond::{LossySetup, Scale};
 pub use self::blocked::{BlockedEcho, BlockedTransfer};
 pub use self::paper::{PaperComposition, PaperPattern, PaperRtt, Statistic};
+pub use self::real::{Bench, Ping};
 use crate::input::Row;
+
+/// The columns of what came of a pair of nodes.
+const OUTCOME: &[&str] = &[
+    "initiator",
+    "responder",
+    "pattern",
+    "dialer",
+    "echo_sent",
+    "echo_received",
+    "tcp_bytes",
+    "tcp_ok",
+    "tcp_ms",
+    "tcp_over",
+    "tcp_failed",
+];
+/// The columns of an echo.
+const ECHO: &[&str] = &["step", "initiator", "responder", "probe", "rtt_ms"];
+/// The columns of a phase of a set-up.
+const SETUP: &[&str] = &[
+    "phase",
+    "pattern",
+    "ms",
+    "round_trips",
+    "packets",
+    "bytes",
+    "service_packets",
+    "service_bytes",
+    "trs_packets",
+    "trs_bytes",
+];
 
 /// Which of the two methods.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
@@ -151,7 +183,7 @@ impl Row for Outcome {
         "tcp_ok",
         "tcp_ms",
     ];
-    const POOLED: &'static [&'static str] = &["seed", "initiator", "responder", "tcp_over", "tcp_failed"];
+    const KIND: &'static [&'static str] = OUTCOME;
 }
 
 /// A row of `sim/table3.csv`: one field of the largest packet that crosses.
@@ -302,8 +334,9 @@ impl Row for Setup {
         "trs_packets",
         "trs_bytes",
     ];
+    const KIND: &'static [&'static str] = SETUP;
     // A pattern may have several pairs of networks: pattern 2 has its NAT on either side.
-    const POOLED: &'static [&'static str] = &["seed", "relay_mode", "signaling", "a_kind", "b_kind"];
+    const POOLED: &'static [&'static str] = &["relay_mode", "signaling", "a_kind", "b_kind"];
 }
 
 /// A row of `sim/mobility.csv`: what a move cost datagrams that were under way in both directions.
@@ -332,15 +365,7 @@ pub struct Handover {
 impl Row for Handover {
     const COLUMNS: &'static [&'static str] =
         &["framing", "handover", "link_delay_ms", "mover", "gap_ms", "gap_back_ms", "bound_ms"];
-    const POOLED: &'static [&'static str] = &[
-        "seed",
-        "step_4_skip",
-        "step_5_skip",
-        "alice_site",
-        "bob_site",
-        "step_4_to",
-        "step_5_to",
-        "link_loss",
+    const KIND: &'static [&'static str] = &[
         "pattern",
         "pattern_after",
         "used",
@@ -351,6 +376,8 @@ impl Row for Handover {
         "signaling_packets",
         "signaling_bytes",
     ];
+    const POOLED: &'static [&'static str] =
+        &["step_4_skip", "step_5_skip", "alice_site", "bob_site", "step_4_to", "step_5_to", "link_loss"];
 }
 
 /// What two nodes do when one of them moves.
@@ -427,7 +454,7 @@ pub struct Rtt {
 
 impl Row for Rtt {
     const COLUMNS: &'static [&'static str] = &["framing", "rtt_ms"];
-    const POOLED: &'static [&'static str] = &["seed", "step", "initiator", "responder", "probe"];
+    const KIND: &'static [&'static str] = ECHO;
 }
 
 /// A row of `sim/handover.csv`: a transfer, with or without a move.
@@ -446,19 +473,7 @@ pub struct Move {
 
 impl Row for Move {
     const COLUMNS: &'static [&'static str] = &["framing", "skip", "cafe_kind", "tcp_ms"];
-    const POOLED: &'static [&'static str] = &[
-        "seed",
-        "initiator",
-        "responder",
-        "pattern",
-        "dialer",
-        "echo_sent",
-        "echo_received",
-        "tcp_bytes",
-        "tcp_ok",
-        "tcp_over",
-        "tcp_failed",
-    ];
+    const KIND: &'static [&'static str] = OUTCOME;
 }
 
 /// A row of `sim/throughput.csv`: a transfer.
@@ -482,39 +497,7 @@ pub struct Transfer {
 impl Row for Transfer {
     const COLUMNS: &'static [&'static str] =
         &["framing", "congestion", "link_delay_ms", "link_loss", "tcp_bytes", "tcp_ms"];
-    const POOLED: &'static [&'static str] = &[
-        "seed",
-        "initiator",
-        "responder",
-        "pattern",
-        "dialer",
-        "echo_sent",
-        "echo_received",
-        "tcp_ok",
-        "tcp_over",
-        "tcp_failed",
-    ];
-}
-
-/// A row of `real/table4.csv`: a run of pings between two containers.
-#[derive(Clone, Debug, PartialEq, Deserialize)]
-pub struct Pings {
-    /// The signaling pattern.
-    pub pattern: Pattern,
-    /// In which framing.
-    pub framing: Framing,
-    /// The smallest round-trip time, milliseconds.
-    pub min_ms: f64,
-    /// Their mean.
-    pub mean_ms: f64,
-    /// The largest.
-    pub max_ms: f64,
-}
-
-impl Row for Pings {
-    const COLUMNS: &'static [&'static str] = &["pattern", "framing", "min_ms", "mean_ms", "max_ms"];
-    const POOLED: &'static [&'static str] =
-        &["date", "host", "kernel", "sent", "received", "stddev_ms", "underlay_mean_ms", "tcp_mbps"];
+    const KIND: &'static [&'static str] = OUTCOME;
 }
 
 /// A row of `sim/soak.csv`: a sum, or how often an event occurred at a kind of site, in a pattern, in a method.
@@ -530,7 +513,7 @@ pub struct Covered {
 
 impl Row for Covered {
     const COLUMNS: &'static [&'static str] = &["what", "kind", "count"];
-    const POOLED: &'static [&'static str] = &["pattern", "method"];
+    const KIND: &'static [&'static str] = &["pattern", "method"];
 }
 
 /// A row of `sim/matrix.csv`: the result of a pair of kinds of sites.
