@@ -185,6 +185,8 @@ mod planting {
         UnprovedUnlimited,
         /// A challenge of the NMS under load counts for no certain Registration Request.
         ChallengeOfAnybody,
+        /// A machine whose registration another one with its key has replaced is not told why.
+        DisplacedUntold,
         /// Packets ahead of the Tunnel Response are taken without a Route Direction.
         AheadUnchecked,
     }

@@ -89,6 +89,15 @@ pub enum Event {
         /// The addresses in the database.
         stored: Virtual,
     },
+    /// Two machines use the name and key of one node. One of them is registered, and the NMS refused the other one.
+    OtherMachine {
+        /// The node.
+        name: Fqdn,
+        /// Where the NMS sees the machine that is registered.
+        served: SocketAddr,
+        /// Where it sees the other one.
+        refused: SocketAddr,
+    },
     /// Received data were dropped.
     Dropped(DropReason),
 }
@@ -268,6 +277,15 @@ pub enum Failure {
     Stranded,
     /// The virtual addresses from the NMS differ from those in the certificate of the peer, or of this node.
     WrongAddresses,
+    /// Another machine has registered with this node's name and key, so the registration of this one has ended.
+    Displaced,
+}
+
+impl Failure {
+    /// Whether another machine with this node's name and key is registered in place of this one.
+    pub const fn is_displacement(&self) -> bool {
+        matches!(self, Self::Displaced | Self::Refused(ErrorCode::OtherMachine(_)))
+    }
 }
 
 impl fmt::Display for Failure {
@@ -282,6 +300,7 @@ impl fmt::Display for Failure {
                     Versions::OURS.newest
                 )
             }
+            Self::Refused(code @ ErrorCode::OtherMachine(at)) => write!(f, "refused: {} (at {at})", code.text()),
             Self::Refused(code) => write!(f, "refused: {}", code.text()),
             Self::Authentication => f.write_str("authentication failed"),
             Self::CertificateDates => f.write_str("a clock and a certificate's dates disagree"),
@@ -295,6 +314,7 @@ impl fmt::Display for Failure {
             Self::WrongAddresses => {
                 f.write_str("the NMS says other virtual addresses than the certificate: look into its log and database")
             }
+            Self::Displaced => f.write_str("another machine has registered with this name and key"),
         }
     }
 }

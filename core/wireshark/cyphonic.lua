@@ -99,7 +99,7 @@ local LAYOUT = [==[
 | permission | 1 nothing, 2 everything, 3 services and then list of service |
 | protocol | 1 tcp, 2 udp, 3 icmp |
 | filtering | 1 independent, 2 address, 3 address and port |
-| error code | 1 unauthorized, 2 not registered, 3 unknown peer, 4 peer offline, 5 no relay, 6 stale epoch and then u64, 7 no direct way, 8 service unavailable, 9 unknown message type and then u8, 10 unknown version and then versions, 11 malformed message and then u8, 12 not permitted |
+| error code | 1 unauthorized, 2 not registered, 3 unknown peer, 4 peer offline, 5 no relay, 6 stale epoch and then u64, 7 no direct way, 8 service unavailable, 9 unknown message type and then u8, 10 unknown version and then versions, 11 malformed message and then u8, 12 not permitted, 13 another machine has registered with this name and key and then place |
 <!-- end of layout -->
 ]==]
 

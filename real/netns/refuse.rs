@@ -59,6 +59,9 @@ pub(super) fn check(scenario: &Scenario) -> Result<Limit, Vec<String>> {
     for node in scenario.nodes.iter().filter(|node| node.proxy) {
         found.push(format!("node {:?}: proxy: not built, no namespace has an HTTP proxy", node.name.short()));
     }
+    for node in scenario.nodes.iter().filter(|node| node.copy_of.is_some()) {
+        found.push(format!("node {:?}: copy_of: each namespace has a node with a key of its own", node.name.short()));
+    }
     for node in scenario.nodes.iter().filter(|node| node.interfaces.len() > 1) {
         found.push(format!("node {:?}: in several sites at once, which is not built", node.name.short()));
     }

@@ -173,19 +173,41 @@ fn what_a_node_lacks_when_it_starts_is_named_with_a_code_and_absent_services_are
 }
 
 #[test]
-fn two_machines_with_one_name_are_told_of_each_other() {
-    let Some(mut lab) = Lab::up("two", "1", "proposed", "as nms a") else { return };
-    let (own, key) = (lab.path("pki/a.cyphonic.test.pem"), lab.path("pki/a.cyphonic.test.key"));
-    let (own, key) = (own.to_str().unwrap(), key.to_str().unwrap());
-    lab.start("b", &["--name", "a.cyphonic.test", "--certificate", own, "--key", key]);
-    let warned = until(25, || {
-        let warned =
-            ["a", "b"].iter().any(|node| lab.log(node).contains("does another machine log in as a.cyphonic.test?"));
-        warned.then_some(())
-    });
-    assert!(warned.is_some(), "{}\n{}", lab.log("a"), lab.log("b"));
-    lab.kill("b");
-    lab.until_registered("a", 40);
+fn of_two_machines_with_one_key_one_is_served_and_the_other_and_the_nms_say_so() {
+    for (name, method) in [("twp", "proposed"), ("twc", "conventional")] {
+        let Some(mut lab) = Lab::up(name, "1", method, "as nms a") else { return };
+        let (own, key) = (lab.path("pki/a.cyphonic.test.pem"), lab.path("pki/a.cyphonic.test.key"));
+        let (own, key) = (own.to_str().unwrap(), key.to_str().unwrap());
+        lab.until_registered("a", 10);
+        lab.start("b", &["--name", "a.cyphonic.test", "--certificate", own, "--key", key]);
+        lab.until_registered("b", 5);
+        let words = [
+            "another machine at [",
+            "uses the name and key of a.cyphonic.test, and is served",
+            "cyphonic device invite",
+        ];
+        let said = lab.until_status("a", 8, &words);
+        let warning =
+            ["warning  a.cyphonic.test is registered at [", "another machine with its name and key was refused at ["];
+        lab.until_status("nms", 2, &warning);
+        assert!(lab.ask("nms", &["fleet"]).contains("warning: another machine"), "{}", lab.ask("nms", &["fleet"]));
+        assert!(lab.log("a").contains("another machine at ["), "{said}\n{}", lab.log("a"));
+
+        // They do not take turns.
+        let served = lab.count("b", "registered v4");
+        std::thread::sleep(Duration::from_secs(10));
+        lab.until_registered("b", 1);
+        assert_eq!((served, lab.count("b", "registered v4"), lab.count("a", "registered v4")), (1, 1, 1), "{method}");
+        assert_eq!(lab.count("nms", "two machines use one name and key"), 1, "{}", lab.log("nms"));
+
+        // The other one takes the place of the one that is gone. A restart is no second machine.
+        lab.kill("b");
+        lab.until_registered("a", 50);
+        lab.kill("a");
+        lab.start("a", &[]);
+        lab.until_registered("a", 5);
+        assert_eq!(lab.count("nms", "two machines use one name and key"), 1, "{}", lab.log("nms"));
+    }
 }
 
 #[test]

@@ -236,6 +236,11 @@ pub enum Problem {
     #[error("port 0 is no port: leave the key out for the default")]
     PortZero,
 
+    #[error("the node {0:?} is no original: name another node, which is no copy")]
+    CopyOfCopy(String),
+    #[error("the node {copy:?} is a copy of {of:?} and has no name of its own: write {of:?}")]
+    CopyHasNoName { copy: String, of: String },
+
     #[error("the node {0:?} talks to itself: name another one")]
     SamePair(String),
     #[error("the node {0:?} was not started by an earlier step: put a step with do = \"start\" before this one")]

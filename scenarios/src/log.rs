@@ -172,6 +172,7 @@ impl What {
             | Event::UdpWorks
             | Event::NoTcp(_)
             | Event::AddressesDiffer { .. }
+            | Event::OtherMachine { .. }
             | Event::TunnelReady { .. }
             | Event::Dropped(_) => return None,
         })

@@ -50,6 +50,9 @@ impl Flags {
     pub const FROM_RESPONDER: u8 = 1;
     /// In a Tunnel Request or Response on a leg to a TRS: the leg becomes one more path of a tunnel that is up.
     pub const ADDS: u8 = 8;
+    /// In a Registration Request: the node was told that another machine has registered with its name and key. The NMS
+    /// refuses the request while that machine is there.
+    pub const YIELDS: u8 = 8;
     /// In a Registration Request: the node's first registration since it started, so the node has no tunnels.
     pub const AFRESH: u8 = 16;
     /// In a Route Direction to the initiator: the TRS relays only until a grant ends, which the initiator renews
@@ -103,6 +106,11 @@ impl Flags {
     /// Whether [`Self::AFRESH`] is set.
     pub fn afresh(self) -> bool {
         self.0 & Self::AFRESH != 0
+    }
+
+    /// Whether [`Self::YIELDS`] is set.
+    pub fn yields(self) -> bool {
+        self.0 & Self::YIELDS != 0
     }
 
     /// Whether [`Self::GRANTED`] is set.

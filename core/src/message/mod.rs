@@ -368,4 +368,7 @@ errors! {
     11 "malformed message" Malformed(u8);
     /// The access rules do not let the two nodes talk.
     12 "not permitted" NotPermitted;
+    /// Another machine has registered with the node's name and key. The NMS sees it at this address; the unspecified
+    /// address stands for one that the NMS does not know.
+    13 "another machine has registered with this name and key" OtherMachine(SocketAddr);
 }

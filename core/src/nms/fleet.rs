@@ -22,6 +22,8 @@ pub struct Registered {
     pub remote: Option<SocketAddr>,
     /// When the NMS heard it last.
     pub heard_at: Option<Instant>,
+    /// Another machine with the node's name and key that the NMS refused: where it saw that one, and when.
+    pub other: Option<(SocketAddr, Instant)>,
 }
 
 impl Nms {
@@ -37,7 +39,8 @@ impl Nms {
                 }
                 Session::Proposed { link } => (Method::Proposed, self.links.remote(*link), self.links.heard_at(*link)),
             };
-            Registered { node, name: registration.name.clone(), method, remote, heard_at }
+            let other = registration.others.refused();
+            Registered { node, name: registration.name.clone(), method, remote, heard_at, other }
         })
     }
 }

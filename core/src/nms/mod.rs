@@ -329,6 +329,7 @@ impl Nms {
                 self.challenge_stranger(now, (local, remote), asked, payload.len());
                 self.dropped(DropReason::Busy);
             }
+            Err(DropReason::BadHmac) if self.tell_displaced(now, node, header.kind, (local, remote), &mut payload) => {}
             Err(reason) => {
                 if reason == DropReason::UnknownId && !self.nodes.contains_key(&node) {
                     self.tell_forgotten(now, node, (local, remote), &mut payload);

@@ -429,8 +429,12 @@ impl Node {
             CloudOutput::ChangeFamily => self.carriage.change_family(),
             CloudOutput::Send { transaction, count, message } => {
                 let is_first = self.inner.own().is_none() && matches!(message, Message::RegistrationRequest(_));
-                let flags = Flags(if is_first { Flags::AFRESH } else { 0 });
                 let registers = matches!(message, Message::RegistrationRequest(_));
+                // A node that yields has ended its tunnels.
+                let flags = match (registers, self.cloud.yields()) {
+                    (true, true) => Flags(Flags::AFRESH | Flags::YIELDS),
+                    _ => Flags(if is_first { Flags::AFRESH } else { 0 }),
+                };
                 let flags = if registers { flags.with_signaling(self.signaling) } else { flags };
                 self.carriage.set_slow(self.is_slow());
                 self.carriage.send_nms_flagged(now, (transaction, flags), count, message);
@@ -450,6 +454,7 @@ impl Node {
                 self.tell_routes(now, RouteInput::Unregistered);
                 self.tell_reports(now, ReportInput::Unregistered);
             }
+            CloudOutput::Displaced => self.tell_routes(now, RouteInput::Displaced),
             CloudOutput::Acknowledged(transaction) => {
                 self.tell_reports(now, ReportInput::Acknowledged(transaction));
                 self.tell_survey(now, SurveyInput::Acknowledged(transaction));

@@ -10,6 +10,19 @@ timings! {
     /// NMS.
     REGISTRATION_SILENCE: Duration = Duration::from_secs(60);
 
+    /// The machine that is registered for a node counts as there for this long after it was heard. Meanwhile another
+    /// machine with the node's name and key is refused, if that one knows of the first.
+    ///
+    /// Why: three Keep Alives (`NMS_KEEP_ALIVE`, `SIGNALING_KEEP_ALIVE`) and a second. So two may be lost. The price:
+    /// the other machine waits so much longer once the first has gone without a word.
+    OTHER_MACHINE_SILENCE: Duration = Duration::from_secs(10);
+
+    /// The NMS tells the log of a second machine with one name and key this often, for each node.
+    ///
+    /// Why: the machine that is refused asks twice a minute. An administrator has to read of it once, and again if
+    /// nothing was done about it.
+    OTHER_MACHINE_TOLD: Duration = Duration::from_secs(600);
+
     /// The NMS remembers a route construction for this long, and answers a retransmitted request by the same Route
     /// Direction.
     ///

@@ -73,10 +73,19 @@ timings! {
     /// A registration that is lost after less than this counts as a failure, and the pause before the next attempt
     /// grows.
     ///
-    /// Why: if two nodes have one identity, each registration ends the other node's, after a few round trips. This is
-    /// longer than those. It is shorter than [`NMS_KEEP_ALIVE`], so a registration whose loss a Keep Alive found is no
-    /// failure.
+    /// Why: if two machines of an older version have one identity, each registration ends the other machine's, after a
+    /// few round trips. This is longer than those. It is shorter than [`NMS_KEEP_ALIVE`], so a registration whose loss
+    /// a Keep Alive found is no failure.
     REGISTRATION_STABLE: Duration = Duration::from_secs(2);
+
+    /// A node that was told of another machine with its name and key logs in again after this many attempts in a row
+    /// that nobody answered.
+    ///
+    /// Why: in the conventional method a login ends the other machine's registration. The NMS answers this node as long
+    /// as it remembers the node's last login, and a restarted NMS remembers none. Three attempts take half a minute, so
+    /// an NMS that is away for less changes nothing. With the longest pause before them, the node has the place of a
+    /// machine that went during a restart of the NMS after a minute.
+    YIELDED_TRIES: u8 = 3;
 
     /// The pause after the first failed login or registration. Each further failure doubles it.
     ///

@@ -36,6 +36,25 @@ pub struct Online {
     pub remote: Option<SocketAddr>,
     /// Seconds since the NMS heard it last.
     pub silent_s: Option<f64>,
+    /// Another machine with its name and key, which the NMS refused.
+    #[serde(default)]
+    pub other: Option<OtherMachine>,
+}
+
+/// A second machine with the name and key of one that is registered.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+pub struct OtherMachine {
+    /// Where the NMS saw it.
+    pub remote: SocketAddr,
+    /// Seconds since the NMS refused it last.
+    pub refused_s: f64,
+}
+
+impl OtherMachine {
+    /// What is said beside the machine that is registered.
+    pub(super) fn describe(&self) -> String {
+        format!("another machine with its name and key was refused at {}, {:.0} s ago", self.remote, self.refused_s)
+    }
 }
 
 impl Device {
@@ -80,6 +99,9 @@ fn describe(devices: &[Device]) -> String {
             (None, None) => "was never registered".to_owned(),
         };
         let _ = writeln!(text, "{:<widest$}  {standing}\n{:<widest$}  {addresses}", device.name, "");
+        if let Some(other) = device.online.as_ref().and_then(|online| online.other.as_ref()) {
+            let _ = writeln!(text, "{:<widest$}  warning: {}", "", other.describe());
+        }
     }
     text
 }
@@ -107,6 +129,7 @@ mod tests {
                 method: "proposed".into(),
                 remote: Some("192.0.2.5:443".parse().unwrap()),
                 silent_s: Some(1.25),
+                other: Some(OtherMachine { remote: "198.51.100.7:443".parse().unwrap(), refused_s: 7.2 }),
             }),
             ..Device::new("a.cyphonic.test", Some(addresses), Some(1_700_000_000_000_000_000))
         };
@@ -116,6 +139,7 @@ mod tests {
             "3 devices, 1 online\n",
             "a.cyphonic.test    online at 192.0.2.5:443, proposed method, heard 1.2 s ago\n",
             "198.18.0.2 2001:db8:c::2\n",
+            "warning: another machine with its name and key was refused at 198.51.100.7:443, 7 s ago\n",
             "b.cyphonic.test    offline, registered last on 2023-11-14",
             "days ago)",
             "new.cyphonic.test  was never registered\n",

@@ -17,8 +17,8 @@ use tokio::sync::{mpsc, oneshot};
 
 pub use capture::capture;
 pub use client::{netcheck, status};
-pub use fleet::{Device, Online, fleet};
-pub use nms::{AccessRules, NmsStatus};
+pub use fleet::{Device, Online, OtherMachine, fleet};
+pub use nms::{AccessRules, NmsStatus, Twins};
 pub use ping::ping;
 
 use crate::error::{Code, Failure};

@@ -2,10 +2,14 @@
 
 use std::fmt::Write as _;
 
+use std::net::SocketAddr;
+
 use serde::{Deserialize, Serialize};
 
+use super::fleet::OtherMachine;
+
 /// The state of an NMS.
-#[derive(Clone, Debug, Deserialize, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 pub struct NmsStatus {
     /// Its name.
     pub name: String,
@@ -13,6 +17,20 @@ pub struct NmsStatus {
     pub version: String,
     /// The access rules that are in force.
     pub rules: AccessRules,
+    /// The nodes whose name and key two machines use.
+    #[serde(default)]
+    pub twins: Vec<Twins>,
+}
+
+/// A node whose name and key two machines use.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+pub struct Twins {
+    /// Its name.
+    pub name: String,
+    /// Where the NMS sees the machine that is registered.
+    pub served: Option<SocketAddr>,
+    /// The other one.
+    pub other: OtherMachine,
 }
 
 /// The access rules that are in force.
@@ -42,6 +60,10 @@ impl NmsStatus {
         if let Some(trouble) = trouble {
             let _ = writeln!(text, "  warning  the file is not in force as it is now: {trouble}");
         }
+        for Twins { name, served, other } in &self.twins {
+            let served = served.map_or_else(String::new, |served| format!(" is registered at {served};"));
+            let _ = writeln!(text, "  warning  {name}{served} {}: is its key copied, or stolen?", other.describe());
+        }
         text
     }
 }
@@ -53,9 +75,22 @@ mod tests {
     #[test]
     fn what_is_in_force_is_said_and_why_the_file_is_not() {
         let rules = AccessRules { file: Some("rules.toml".into()), open: false, rules: 2, trouble: None };
-        let status = NmsStatus { name: "nms.example".into(), version: "1".into(), rules };
+        let twins = vec![Twins {
+            name: "a.example".into(),
+            served: Some("192.0.2.5:443".parse().unwrap()),
+            other: OtherMachine { remote: "198.51.100.7:443".parse().unwrap(), refused_s: 7.2 },
+        }];
+        let status = NmsStatus { name: "nms.example".into(), version: "1".into(), rules, twins };
         assert!(
             status.describe().contains("  rules    closed, but for 2 rules (rules.toml)\n"),
+            "{}",
+            status.describe()
+        );
+        assert!(
+            status.describe().ends_with(
+                "  warning  a.example is registered at 192.0.2.5:443; another machine with its name and key was refused at \
+                 198.51.100.7:443, 7 s ago: is its key copied, or stolen?\n"
+            ),
             "{}",
             status.describe()
         );

@@ -100,6 +100,11 @@ impl Report {
                 let (shown_v4, stored_v4) = (shown.v4, stored.v4);
                 tracing::warn!(%name, %shown_v4, %stored_v4, remedy, "the database has another node's virtual address");
             }
+            Event::OtherMachine { name, served, refused } => {
+                let remedy = "if it is one machine too many, enrol it under another name (`cyphonic device invite`); if its key \
+                              may be stolen, `cyphonic ca revoke NAME`, and enrol the right machine anew";
+                tracing::warn!(%name, %served, %refused, remedy, "two machines use one name and key: one is refused");
+            }
             Event::Dropped(reason) => {
                 let count = self.drops.entry(*reason).or_default();
                 *count += 1;
@@ -144,6 +149,7 @@ fn kind(event: &Event) -> &'static str {
         Event::NoTcp(_) => "no-tcp",
         Event::TunnelReady { .. } => "tunnel-ready",
         Event::AddressesDiffer { .. } => "addresses-differ",
+        Event::OtherMachine { .. } => "other-machine",
         Event::Dropped(_) => "dropped",
     }
 }

@@ -95,7 +95,7 @@ impl<M: Machine<Command = ServiceCommand>> Shell for Service<M> {
                 let rows = tables.iter().map(|(table, size)| (vec![("table", *table)], *size as f64));
                 page.gauge("table_entries", "Entries of each table of the role.", rows);
                 if self.role == "nms" {
-                    fleet::on(&mut page, &(self.registered)(machine));
+                    fleet::on(&mut page, now, &(self.registered)(machine));
                 }
                 let _ = asked.send(page.end());
             }

@@ -115,7 +115,9 @@ impl Facts {
         let is_as = failed.with == Some(Party::As);
         let who = if is_as { format!("the AS ({})", places(&self.auth)) } else { "the NMS".to_owned() };
         let trouble = |what: String, remedy: &str| Trouble { what, remedy: remedy.to_owned() };
-        if self.is_often_lost(now) && !matches!(reason, Reason::CertificateDates | Reason::Refused(_)) {
+        if self.is_often_lost(now)
+            && !matches!(reason, Reason::CertificateDates | Reason::Refused(_) | Reason::Displaced)
+        {
             let what = format!(
                 "registered and lost again {} times in {} s ({reason}): does another machine log in as {}?",
                 OFTEN.0,
@@ -213,6 +215,16 @@ impl Facts {
                 "the NMS has been restarted or stopped".to_owned(),
                 "none needed while it comes back; the node keeps trying, and its tunnels live on",
             ),
+            Reason::Displaced => {
+                trouble(format!("another machine has registered with the name and key of {}", self.name), OTHER_MACHINE)
+            }
+            Reason::Refused(ErrorCode::OtherMachine(at)) => {
+                let place = if at.ip().is_unspecified() { String::new() } else { format!(" at {at}") };
+                trouble(
+                    format!("another machine{place} uses the name and key of {}, and is served", self.name),
+                    OTHER_MACHINE,
+                )
+            }
             Reason::Refused(_) | Reason::Protocol => trouble(
                 format!("{who} does not speak as this node does ({reason})"),
                 "use the same version of cyphonic on both sides",
@@ -253,6 +265,11 @@ impl Facts {
         Trouble { what, remedy: remedy.to_owned() }
     }
 }
+
+/// What helps where two machines have one key.
+const OTHER_MACHINE: &str = "a key is for one machine: enrol this one, or the other, under a name of its own (`cyphonic device \
+                             invite` at the AS, then `cyphonic signup`); this node takes its place when the other one has stopped, or when it \
+                             is restarted itself; if nobody made a copy, the key may be stolen: `cyphonic ca revoke`";
 
 /// What helps where Table 1 knows no way that works.
 pub(super) const STRANDED: &str =
@@ -496,6 +513,20 @@ mod tests {
         let versions = |oldest, newest| Reason::Refused(ErrorCode::UnknownVersion(Versions { oldest, newest }));
         assert!(said(&facts, versions(8, 9), Party::Nms, None).contains("; upgrade this node"));
         assert!(said(&facts, versions(1, 1), Party::Nms, None).contains("; upgrade the NMS"));
+    }
+
+    #[test]
+    fn another_machine_with_the_same_key_is_named_with_its_address_and_a_remedy() {
+        let facts = facts(Method::Proposed, None);
+        let at = |at: &str| Reason::Refused(ErrorCode::OtherMachine(at.parse().unwrap()));
+        for (reason, place) in [
+            (Reason::Displaced, "another machine has registered with the name and key of a.example"),
+            (at("192.0.2.7:443"), "another machine at 192.0.2.7:443 uses the name and key of a.example, and is served"),
+            (at("[::]:0"), "another machine uses the name and key of a.example, and is served"),
+        ] {
+            let text = said(&facts, reason, Party::Nms, None);
+            assert!(text.starts_with(place) && text.contains("`cyphonic device invite`"), "{text}");
+        }
     }
 
     #[test]

@@ -250,6 +250,7 @@ fn nodes(
     context.at_most("node", nodes.len(), MAX_NODES)?;
     let mut names = std::collections::BTreeSet::new();
     let mut resolved: Vec<Node> = Vec::new();
+    let all: Vec<(String, bool)> = nodes.iter().map(|node| (node.name.clone(), node.copy_of.is_some())).collect();
     for (index, node) in nodes.into_iter().enumerate() {
         let path = format!("node.{index}");
         let name = context.at(&format!("{path}.name"), fqdn(&node.name))?;
@@ -277,7 +278,17 @@ fn nodes(
             context.at(&format!("{path}.tcp_name"), parsed)
         };
         let tcp_name = node.tcp_name.map(tcp_name).transpose()?;
-        resolved.push(Node { name, interfaces, proxy: node.proxy.unwrap_or(false), tcp_name });
+        let original = |of: String| {
+            let Some(original) = all.iter().position(|(name, _)| *name == of) else {
+                return Err(Problem::UnknownNode {
+                    found: of,
+                    known: all.iter().map(|(name, _)| name.clone()).collect(),
+                });
+            };
+            if all[original].1 { Err(Problem::CopyOfCopy(of)) } else { Ok(original) }
+        };
+        let copy_of = node.copy_of.map(|of| context.at(&format!("{path}.copy_of"), original(of))).transpose()?;
+        resolved.push(Node { name, interfaces, proxy: node.proxy.unwrap_or(false), tcp_name, copy_of });
     }
     Ok(resolved)
 }

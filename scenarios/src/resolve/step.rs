@@ -226,10 +226,10 @@ impl Judge<'_, '_, '_> {
                 let node = self.started_node("node", &node)?;
                 if graceful == Some(true) { Action::StopInOrder(node) } else { Action::Stop(node) }
             }
-            schema::Action::Revoke(schema::OfNode { node }) => Action::Revoke(self.started_node("node", &node)?),
-            schema::Action::Expire(schema::OfNode { node }) => Action::Expire(self.started_node("node", &node)?),
+            schema::Action::Revoke(schema::OfNode { node }) => Action::Revoke(self.named_node("node", &node)?),
+            schema::Action::Expire(schema::OfNode { node }) => Action::Expire(self.named_node("node", &node)?),
             schema::Action::Renew(schema::Renew { node, running }) => {
-                let node = self.started_node("node", &node)?;
+                let node = self.named_node("node", &node)?;
                 if running == Some(true) { Action::RenewRunning(node) } else { Action::Renew(node) }
             }
             schema::Action::Pause(schema::Pause { what, ms }) => {
@@ -393,13 +393,21 @@ impl Judge<'_, '_, '_> {
         Ok(node)
     }
 
+    /// As [`Self::started_node`], for a step about a name or a certificate, which a copy does not have for itself.
+    fn named_node(&self, key: &str, name: &str) -> Result<usize, ScenarioError> {
+        let node = self.started_node(key, name)?;
+        let Some(of) = self.rules.nodes[node].copy_of else { return Ok(node) };
+        let of = self.rules.nodes[of].name.short().to_owned();
+        self.context.fail(&self.key(key), Problem::CopyHasNoName { copy: name.to_owned(), of })
+    }
+
     fn pair(&self, from: &str, to: &str, family: Option<Family>) -> Result<Pair, ScenarioError> {
         let pair = Pair {
             from: self.started_node("from", from)?,
-            to: self.started_node("to", to)?,
+            to: self.named_node("to", to)?,
             family: family.unwrap_or(Family::Ipv6),
         };
-        if pair.from == pair.to {
+        if self.rules.nodes[pair.from].copy_of.unwrap_or(pair.from) == pair.to {
             return self.context.fail(&self.key("to"), Problem::SamePair(to.to_owned()));
         }
         Ok(pair)

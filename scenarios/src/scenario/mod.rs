@@ -450,6 +450,8 @@ pub struct Node {
     pub proxy: bool,
     /// The server name in its TCP connections to services, in place of the service's.
     pub tcp_name: Option<Fqdn>,
+    /// The node of which this is a second machine: its name, key, certificate and virtual addresses are that node's.
+    pub copy_of: Option<usize>,
 }
 
 /// A node's place in a site.
@@ -495,6 +497,16 @@ impl Scenario {
             Action::Move { node: mover, to } | Action::Attach { node: mover, to } => (*mover == node).then_some(to),
             _ => None,
         })
+    }
+
+    /// The node whose name, key, certificate and virtual addresses a machine has: itself, unless it is a copy.
+    pub fn original(&self, node: usize) -> usize {
+        self.nodes[node].copy_of.unwrap_or(node)
+    }
+
+    /// The name that a node shows to others.
+    pub fn shown_name(&self, node: usize) -> &Fqdn {
+        &self.nodes[self.original(node)].name
     }
 
     /// The node of that name, with or without the zone.

@@ -418,6 +418,8 @@ pub(crate) struct Node {
     pub(crate) proxy: Option<bool>,
     /// The server name that a network sees in its TCP connections to services. Default: the service's.
     pub(crate) tcp_name: Option<String>,
+    /// The node whose name, key, certificate and virtual addresses this machine has as well. Default: none.
+    pub(crate) copy_of: Option<String>,
 }
 
 /// As [`cyphonic_core::message::Framing`], with serde.

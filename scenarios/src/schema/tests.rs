@@ -32,7 +32,7 @@ fn the_readme_names_every_key() {
         Carrier 18,
         Firewall 5,
         Inspect 8,
-        Node 5,
+        Node 6,
         Start 2,
         Probes 6,
         Tcp 6,

@@ -153,6 +153,24 @@ fn names_have_to_be_names_and_their_own() {
 }
 
 #[test]
+fn a_copy_is_of_a_node_that_is_no_copy() {
+    let copy = |of: &str| replaced(r#"name = "bob""#, &format!("name = \"bob\"\ncopy_of = \"{of}\""));
+    assert_eq!(
+        copy("alic"),
+        r#"x.toml:32:11: `node.bob.copy_of`: unknown node "alic": did you mean "alice"? The nodes are "alice", "bob""#
+    );
+    assert_eq!(
+        copy("bob"),
+        r#"x.toml:32:11: `node.bob.copy_of`: the node "bob" is no original: name another node, which is no copy"#
+    );
+    assert!(
+        copy("alice").ends_with(r#"the node "bob" is a copy of "alice" and has no name of its own: write "alice""#),
+        "{}",
+        copy("alice")
+    );
+}
+
+#[test]
 fn a_node_has_to_be_somewhere() {
     assert_eq!(
         replaced(r#"site = "office""#, r#"site = "ofice""#),

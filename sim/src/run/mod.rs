@@ -366,7 +366,7 @@ impl Runner<'_> {
             FamilyWord::Ipv4 => Family::V4,
             FamilyWord::Ipv6 => Family::V6,
         };
-        Target::Name(self.scenario.nodes[pair.to].name.clone(), family)
+        Target::Name(self.scenario.shown_name(pair.to).clone(), family)
     }
 
     fn is_complete(&mut self, index: usize, doing: &mut Doing) -> bool {

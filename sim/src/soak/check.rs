@@ -2,7 +2,8 @@
 //!
 //! * **I1, authenticity.** Every flow, connection and echo at a virtual interface came from the owner of its source
 //!   address. The nodes, all honest, never send each other anything else.
-//! * **I2, addresses.** A node's virtual addresses never change, and no two nodes share one.
+//! * **I2, addresses.** A node's virtual addresses never change, and no two nodes share one. Here and in I1, I3 and I6,
+//!   a machine that is a copy of another node counts as that node.
 //! * **I3, relaying.** On the wires of the TRS: a datagram that it forwards unchanged goes between two nodes that the
 //!   NMS sent there together, and to an address that its owner proved.
 //! * **I4, no amplification.** On the wires of AS, NMS and TRS: an address that sent nothing receives nothing, and an
@@ -11,7 +12,8 @@
 //! * **I5, limits.** No log, table or list of the hosts overflowed. No table of a role was larger than so many nodes
 //!   need, at the start of any step or at the end. No role reached a limit of its own. No node knows more peers than
 //!   exist.
-//! * **I6, no replay.** Each probe arrived at most once, at its destination. No transfer delivered other bytes than
+//! * **I6, no replay.** Each probe arrived at most once, at its destination: of two machines with one name and key, at
+//!   one of them. No transfer delivered other bytes than
 //!   were sent.
 //! * **I7, liveness.** Everything that the [`model`] demands is answered, and the run ends. If nothing happens to the
 //!   network, no registration and no tunnel is lost.
@@ -32,7 +34,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
@@ -151,7 +153,7 @@ fn owners(scenario: &Scenario, run: &Run, found: &mut Vec<Violation>) -> BTreeMa
     let mut told: BTreeMap<usize, Virtual> = BTreeMap::new();
     for (at, host, event) in &run.events {
         let Event::Registered { addresses, .. } = event else { continue };
-        let Some(node) = scenario.node(host) else { continue };
+        let Some(node) = scenario.node(host).map(|node| scenario.original(node)) else { continue };
         let before = *told.entry(node).or_insert(*addresses);
         if before != *addresses {
             let text = format!("{host} was {before:?}, and is {addresses:?} since {at}");
@@ -178,11 +180,16 @@ fn deliveries(scenario: &Scenario, run: &mut Run, owners: &BTreeMap<IpAddr, usiz
         .reports()
         .filter_map(|(pair, report)| report.flow().map(|flow| (pair.from, pair.to, flow.flow, flow.sent)))
         .collect();
+    let original = |node: usize| scenario.original(node);
     let transfers = |from: Option<&usize>, to: usize| {
-        let mine =
-            |action: &&Action| matches!(action, Action::Tcp { pair, .. } if (Some(&pair.from), pair.to) == (from, to));
+        let mine = |action: &&Action| {
+            matches!(action, Action::Tcp { pair, .. }
+                if (Some(&original(pair.from)), original(pair.to)) == (from, original(to)))
+        };
         scenario.steps.iter().map(|step| &step.action).filter(mine).count()
     };
+    // What the machines of one node received of each flow, together.
+    let mut together: BTreeMap<(usize, SocketAddr, u64), u64> = BTreeMap::new();
     for node in 0..scenario.nodes.len() {
         let me = name(scenario, node);
         let (flows, records, losses, drops) = run.world.node(node, |_, host| {
@@ -191,13 +198,18 @@ fn deliveries(scenario: &Scenario, run: &mut Run, owners: &BTreeMap<IpAddr, usiz
         });
         for (from, flow, arrivals) in flows {
             let owner = owners.get(&from.ip());
-            let Some((.., sent)) = sent.iter().find(|(f, t, id, _)| (Some(f), *t, *id) == (owner, node, flow)) else {
+            let is_it = |(f, t, id, _): &&(usize, usize, u64, u64)| {
+                (Some(&original(*f)), original(*t), *id) == (owner, original(node), flow)
+            };
+            let Some((.., sent)) = sent.iter().find(is_it) else {
                 let text = format!("{me} received a flow from {from} that its owner never sent it");
                 found.push(violation(Invariant::I1, text));
                 continue;
             };
-            if arrivals.duplicates > 0 || arrivals.received > *sent {
-                let (new, again) = (arrivals.received, arrivals.duplicates);
+            let new = together.entry((original(node), from, flow)).or_default();
+            *new += arrivals.received;
+            if arrivals.duplicates > 0 || *new > *sent {
+                let again = arrivals.duplicates;
                 let text = format!("of {sent} datagrams from {from}, {me} received {new}, and {again} of them again");
                 found.push(violation(Invariant::I6, text));
             }

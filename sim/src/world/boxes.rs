@@ -93,7 +93,7 @@ pub(super) fn build(scenario: &Scenario, seed: u64, watch: &Watch) -> Built {
     let places: Vec<Vec<usize>> = (0..scenario.nodes.len()).map(|node| plan.sites_of(node)).collect();
     let mut nodes = Vec::new();
     let mut mtus = Vec::new();
-    for (node, sites) in scenario.nodes.iter().zip(&places) {
+    for (index, (node, sites)) in scenario.nodes.iter().zip(&places).enumerate() {
         let nat64 = node.interfaces.iter().find_map(|place| scenario.sites[place.site].nat64_prefix());
         let nat64 = nat64.map(|prefix| prefix.network());
         let start: Vec<IpAddr> = node.interfaces.iter().flat_map(addresses).collect();
@@ -111,7 +111,7 @@ pub(super) fn build(scenario: &Scenario, seed: u64, watch: &Watch) -> Built {
             mtu: usize::from(scenario.tun_mtu),
             dns: SocketAddr::new(roles::overlay().dns_v4.into(), 53),
         });
-        nodes.push((node.name.short(), plan.host(node.name.short(), config, cast.node(&node.name, start, nat64))));
+        nodes.push((node.name.short(), plan.host(node.name.short(), config, cast.node(index, start, nat64))));
         mtus.push(node_mtus);
     }
     for site in 0..scenario.sites.len() {

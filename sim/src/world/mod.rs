@@ -321,7 +321,7 @@ impl World {
                     let places: Vec<_> = sites.iter().zip(host.interfaces()).filter(up).collect();
                     let nat64 = places.iter().find_map(|(nat64, _)| **nat64);
                     let addresses = places.iter().flat_map(|(_, interface)| interface.addresses.iter().copied());
-                    host.restart(now, cast.node(&scenario.nodes[node].name, addresses.collect(), nat64));
+                    host.restart(now, cast.node(node, addresses.collect(), nat64));
                 });
             }
         }

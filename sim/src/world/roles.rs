@@ -72,7 +72,7 @@ pub(super) fn database(scenario: &Scenario, seed: u64) -> MemoryStore {
     let range = VirtualRange::new(VIRTUAL_V4.network(), VIRTUAL_V4.prefix_len(), VIRTUAL_V6.network())
         .expect("the scenarios' ranges are good");
     let store = MemoryStore::new(range);
-    for node in &scenario.nodes {
+    for node in scenario.nodes.iter().filter(|node| node.copy_of.is_none()) {
         // Hashing takes its time on purpose, so only where one is asked for.
         let device = if scenario.login == LoginWay::Password {
             password_device(seed, &node.name)
@@ -241,18 +241,20 @@ impl<'a> Cast<'a> {
         Some(ProxyConfig { addresses: both(proxy, PROXY_PORT), credentials: None, spared: Vec::new() })
     }
 
-    pub(super) fn node(&self, name: &Fqdn, addresses: Vec<IpAddr>, nat64: Option<Ipv6Addr>) -> Node {
+    /// A node. A copy has the name, the certificate and the password of its original, and randomness of its own.
+    pub(super) fn node(&self, node: usize, addresses: Vec<IpAddr>, nat64: Option<Ipv6Addr>) -> Node {
         let scenario = self.scenario;
+        let (name, shown) = (&scenario.nodes[node].name, scenario.shown_name(node));
         let as_port = match scenario.method {
             Method::Conventional => LOGIN_PORT,
             Method::Proposed => scenario.port,
         };
         let login = match scenario.login {
             LoginWay::Certificate => Login::Certificate,
-            LoginWay::Password => Login::Password(password(self.seed, name).into()),
+            LoginWay::Password => Login::Password(password(self.seed, shown).into()),
         };
         let config = NodeConfig {
-            name: name.clone(),
+            name: shown.clone(),
             method: scenario.method.into(),
             port: scenario.port,
             addresses,
@@ -272,12 +274,12 @@ impl<'a> Cast<'a> {
             overlay: overlay(),
             tls: self.environment(name),
             roots: self.pki.roots(),
-            identity: Some(self.identity(name)),
+            identity: Some(self.identity(shown)),
             alpn: ALPN.to_vec(),
             quic: self.options(name),
             fallback: has_fallback(scenario).then(|| FallbackConfig {
                 port: Some(TCP_PORT),
-                outer: scenario.nodes.iter().find(|node| node.name == *name).and_then(|node| node.tcp_name.clone()),
+                outer: scenario.nodes[node].tcp_name.clone(),
                 proxy: self.proxy(name),
             }),
             seed: self.seed_of(name),

@@ -22,7 +22,7 @@ use cyphonic_sim::soak::depth::Depth;
 use cyphonic_sim::soak::generate::generate;
 use cyphonic_sim::soak::violation::Invariant;
 
-use crate::{amplification, certified, grants, insiders, lapses, rates, reflection, revoked, rules, silence};
+use crate::{amplification, certified, grants, insiders, lapses, rates, reflection, revoked, rules, silence, twins};
 
 /// Most runs for one defect: two cores make as many in a minute, even in a debug build.
 const MOST_RUNS: u64 = 4_000;
@@ -39,7 +39,12 @@ struct Caught {
 }
 
 /// The defects that a directed attack shows, and the test that is the attack.
-const DIRECTED: [(Defect, &str, fn()); 17] = [
+const DIRECTED: [(Defect, &str, fn()); 18] = [
+    (
+        Defect::DisplacedUntold,
+        "twins::of_two_machines_with_one_key_the_one_that_came_last_is_served_and_the_other_learns_why",
+        twins::of_two_machines_with_one_key_the_one_that_came_last_is_served_and_the_other_learns_why,
+    ),
     (
         Defect::PathsOutliveAccess,
         "revoked::the_paths_of_a_revoked_node_at_the_relay_end_even_if_both_nodes_ignore_it",

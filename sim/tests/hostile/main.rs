@@ -16,6 +16,7 @@
 //! | [`reflection`] | insiders that name a victim's address as their own |
 //! | [`amplification`] | spoofed addresses: what a victim would get |
 //! | [`silence`] | paths that end without a word |
+//! | [`twins`] | two machines with one name and key |
 //! | [`versions`] | peers of a later and of an earlier version of the protocol |
 //! | `guards` | every deliberate defect of the core is caught: by the soak, or by an attack from here |
 //!
@@ -43,4 +44,5 @@ mod revoked;
 mod rogue;
 mod rules;
 mod silence;
+mod twins;
 mod versions;

@@ -1,13 +1,17 @@
 //! Registered nodes and their addresses (paper §2.2.1, §3.3.1).
 
+mod others;
 mod sealed;
+mod sight;
 
 use std::collections::VecDeque;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use rand_chacha::rand_core::RngCore;
 
+use self::others::Others;
+use self::sight::{network, sight};
 use super::proof::{How, Proof};
 use super::{Nms, Place};
 use crate::conventional::keys::Direction;
@@ -23,7 +27,7 @@ use crate::name::{Fqdn, NodeId, Party, RelayCid, Virtual};
 use crate::proxied::is_guest;
 use crate::quic::{LinkClosed, LinkId};
 use crate::route::optimal::{Reach, Sight};
-use crate::route::{Network, Policy, is_private};
+use crate::route::{Network, Policy};
 use crate::signaling::Signaling;
 use crate::store::StoreError;
 use crate::time::Instant;
@@ -65,6 +69,10 @@ pub(super) struct Registration {
     pub(super) signaling: Signaling,
     /// The leg to the TRS that the node keeps for its next relayed tunnel. `None` if the node keeps none.
     pub(super) leg: Option<RelayCid>,
+    /// Further machines with the node's name and key.
+    pub(super) others: Others,
+    /// Whether the node's peers were told that it has none of its earlier tunnels.
+    afresh: bool,
     /// The transaction of the last request, and the answer to it, for retransmissions of that request.
     answer: (u32, RegistrationResponse),
 }
@@ -256,6 +264,18 @@ impl Nms {
             self.end_access(now, &name);
             return self.dropped(DropReason::UnknownId);
         }
+        let observed = match place {
+            Place::Conventional { remote, .. } => Some(remote),
+            Place::Proposed { link } => self.links.remote(link),
+        };
+        let Some(observed) = observed else { return };
+        if header.flags.yields()
+            && let Some(served) = self.served_elsewhere(now, node, place, observed)
+        {
+            let code = ErrorCode::OtherMachine(others::told(served));
+            self.refuse(now, node, place, header, request, code);
+            return self.note_other(now, node, served, observed);
+        }
         match self.accept_epoch(node, request.epoch, place) {
             Ok(None) => {}
             Ok(Some(_)) if defect!(EpochUnchecked) => {}
@@ -278,14 +298,9 @@ impl Nms {
             self.refuse(now, node, place, header, request, ErrorCode::Unavailable);
             return self.dropped(DropReason::WrongIdentity);
         }
-        let observed = match place {
-            Place::Conventional { remote, .. } => Some(remote),
-            Place::Proposed { link } => self.links.remote(link),
-        };
-        let Some(observed) = observed else { return };
         let before = self.nodes.get(&node).filter(|_| defect!(StaleRouteAnswered));
         let before = before.map(|old| (old.network.clone(), old.sight.clone()));
-        let Some(session) = self.session(now, node, header, request.epoch, place) else {
+        let Some((session, others)) = self.session(now, node, header, request.epoch, place) else {
             return self.dropped(DropReason::UnknownId);
         };
         let is_proved = matches!(session, Session::Proposed { .. });
@@ -327,6 +342,8 @@ impl Nms {
                 slow,
                 signaling,
                 leg: None,
+                others,
+                afresh: header.flags.afresh(),
                 answer: last,
             },
         );
@@ -370,20 +387,29 @@ impl Nms {
         SealedSession::of_registration(key, epoch, Direction::FromResponder).speaking(self.versions)
     }
 
-    /// The session of a new registration, which replaces the node's earlier session. `header`: the request's.
-    fn session(&mut self, now: Instant, node: NodeId, header: &Header, epoch: u64, place: Place) -> Option<Session> {
+    /// The session of a new registration, which replaces the node's earlier session, and what is known of further
+    /// machines with the node's name and key. `header`: the request's.
+    fn session(
+        &mut self,
+        now: Instant,
+        node: NodeId,
+        header: &Header,
+        epoch: u64,
+        place: Place,
+    ) -> Option<(Session, Others)> {
         let key = match place {
             Place::Conventional { .. } => Some(self.store.common_key(node).ok().flatten()?),
             Place::Proposed { .. } => None,
         };
-        let old = self.nodes.remove(&node).map(|registration| registration.session);
+        let old = self.nodes.remove(&node).map(|registration| (registration.session, registration.others));
+        let (old, mut others) = old.map_or((None, Others::default()), |(session, others)| (Some(session), others));
         if let Some(Session::Proposed { link: old }) = old
             && !matches!(place, Place::Proposed { link } if link == old)
         {
             self.forget_link(old);
-            self.links.close(now, old);
+            self.links.displace(now, old);
         }
-        Some(match place {
+        let session = match place {
             Place::Proposed { link } => {
                 self.waits_no_more(link);
                 Session::Proposed { link }
@@ -395,9 +421,15 @@ impl Nms {
                 let first = self.tokens.first_number(node, epoch);
                 session.count_from(first);
                 let proof = Proof::open(How::Numbered(first), OVERHEAD + usize::from(header.length));
+                others.serves(&key);
                 let requests = match old {
                     Some(Session::Conventional(old)) if old.key == key => old.requests,
-                    _ => self.sealed(&key).having_seen(header.sequence),
+                    old => {
+                        if let Some(Session::Conventional(old)) = old {
+                            others.keep(old);
+                        }
+                        self.sealed(&key).having_seen(header.sequence)
+                    }
                 };
                 Session::Conventional(Box::new(Sealed {
                     local,
@@ -411,7 +443,8 @@ impl Nms {
                     ends,
                 }))
             }
-        })
+        };
+        Some((session, others))
     }
 
     pub(super) fn on_keep_alive(&mut self, now: Instant, node: NodeId, transaction: u32) {
@@ -568,114 +601,5 @@ impl Registration {
             Some(reach) => reach.seen = remote,
             reach @ None => *reach = Some(Reach { seen: remote, translated, behaviour: None }),
         }
-    }
-}
-
-/// What a registration tells the optimal policy about the node:
-///
-/// * its source address, if that is `proved`, and whether a NAT is in front of the node;
-/// * its addresses inside its network. No node can prove these, so they are told only to peers that the NMS sees at
-///   the same public address. Their port must be `main_port`, or one that no system service has (RFC 6335 §6).
-fn sight(request: &RegistrationRequest, proved: Option<(SocketAddr, bool)>, main_port: u16) -> Sight {
-    let mut sight = Sight::default();
-    if proved.is_some_and(|(seen, _)| is_guest(seen.ip())) {
-        return sight;
-    }
-    if let Some((seen, translated)) = proved {
-        *sight.family(seen.ip()) = Some(Reach { seen, translated, behaviour: None });
-    }
-    if request.port == main_port || request.port >= FIRST_USER_PORT {
-        let inside = request.addresses.iter().filter(|address| is_somewhere(**address) && is_private(**address));
-        sight.inside = inside.map(|&address| SocketAddr::new(address, request.port)).collect();
-    }
-    sight
-}
-
-/// The first port that is not a system port (RFC 6335 §6).
-const FIRST_USER_PORT: u16 = 1024;
-
-/// What a registration tells Table 1 about the node's network, and whether a NAT changed the source address.
-///
-/// The NMS saw no source address in the address family that the request did not use. In that family the node's own
-/// statement is only a claim. A claim counts for Table 1, but no peer outside the node's network is told of it. A
-/// claimed IPv4 address counts as one behind a NAT, so that the node itself dials. This rule is the project's own: the
-/// paper's nodes have one family. `proved`: whether the node is known to be at the address that was seen.
-fn network(request: &RegistrationRequest, observed: SocketAddr, proved: bool) -> (Network, bool) {
-    let nat = !request.addresses.contains(&observed.ip()) || observed.port() != request.port;
-    let mut network = Network::default();
-    if is_guest(observed.ip()) {
-        return (network, nat);
-    }
-    for &address in request.addresses.iter().filter(|address| is_somewhere(**address)) {
-        match address {
-            IpAddr::V6(v6) if network.v6.is_none() && !v6.is_unique_local() => {
-                network.v6 = Some(SocketAddr::new(address, request.port));
-                network.v6_is_claimed = !defect!(NamedAddressBelieved);
-            }
-            IpAddr::V4(_) if network.v4.is_none() => {
-                let nat = is_private(address) || !defect!(NamedAddressBelieved);
-                network.v4 = Some((SocketAddr::new(address, request.port), nat));
-                network.v4_is_claimed = !defect!(NamedAddressBelieved);
-            }
-            IpAddr::V4(_) | IpAddr::V6(_) => {}
-        }
-    }
-    if observed.is_ipv4() {
-        (network.v4, network.v4_is_claimed) = (Some((observed, nat)), !proved);
-    } else {
-        // Table 1 knows no NAT for IPv6.
-        (network.v6, network.v6_is_claimed) = (Some(observed), !proved);
-    }
-    (network, nat)
-}
-
-/// Whether an address may be told to other nodes. Unspecified, loopback, link-local, broadcast, multicast and
-/// IPv4-mapped addresses may not.
-fn is_somewhere(address: IpAddr) -> bool {
-    let local = match address {
-        IpAddr::V4(v4) => v4.is_link_local() || v4.is_broadcast(),
-        IpAddr::V6(v6) => v6.is_unicast_link_local() || v6.to_ipv4_mapped().is_some(),
-    };
-    !(local || address.is_unspecified() || address.is_loopback() || address.is_multicast())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn request(addresses: &[&str]) -> RegistrationRequest {
-        RegistrationRequest { epoch: 1, addresses: addresses.iter().map(|a| a.parse().unwrap()).collect(), port: 443 }
-    }
-
-    #[test]
-    fn a_nat_is_seen_when_the_request_comes_from_an_address_that_the_node_does_not_have() {
-        let (network, nat) = network(&request(&["192.168.1.2"]), "203.0.113.1:443".parse().unwrap(), true);
-        assert!(nat);
-        assert_eq!(network.v4, Some(("203.0.113.1:443".parse().unwrap(), true)));
-        let (network, nat) = super::network(&request(&["203.0.113.1"]), "203.0.113.1:443".parse().unwrap(), true);
-        assert!(!nat);
-        assert_eq!(network.v4, Some(("203.0.113.1:443".parse().unwrap(), false)));
-    }
-
-    #[test]
-    fn no_peer_is_sent_to_loopback_or_a_group_whatever_a_node_says_of_itself() {
-        let lies = ["127.0.0.1", "::1", "224.0.0.1", "ff02::1", "0.0.0.0", "::", "fe80::1", "::ffff:127.0.0.1"];
-        let (seen_by_v6, _) = network(&request(&lies), "[2001:db8:1::5]:443".parse().unwrap(), true);
-        assert_eq!(
-            (seen_by_v6.v6, seen_by_v6.v4),
-            (Some("[2001:db8:1::5]:443".parse().unwrap()), None),
-            "only where it is seen"
-        );
-        let (seen_by_v4, _) = network(&request(&lies), "203.0.113.1:443".parse().unwrap(), true);
-        assert_eq!((seen_by_v4.v4.map(|(_, nat)| nat), seen_by_v4.v6), (Some(true), None));
-    }
-
-    #[test]
-    fn a_dual_stack_node_seen_by_ipv6_has_a_nat_where_its_ipv4_address_is_private() {
-        let addresses = request(&["2001:db8:1::5", "192.168.1.2"]);
-        let (network, nat) = network(&addresses, "[2001:db8:1::5]:443".parse().unwrap(), true);
-        assert!(!nat);
-        assert_eq!(network.v6, Some("[2001:db8:1::5]:443".parse().unwrap()));
-        assert_eq!(network.v4.map(|(_, nat)| nat), Some(true));
     }
 }

@@ -18,6 +18,9 @@
 //! * **Another path** (address family or interface) is tried beside the first path if no answer comes for a second, or
 //!   for two round trips if that is longer.
 //!
+//! * **Another machine with the node's name and key** may be registered in its place. A node that was told so takes its
+//!   place back only when that machine is gone. Its requests say so ([`Flags::YIELDS`](crate::header::Flags::YIELDS)).
+//!
 //! [`Cloud`] is a [`Part`]: it knows neither the carriage, which sends its messages, nor the routes, which wait for the
 //! registration.
 
@@ -37,7 +40,7 @@ use crate::time::Instant;
 use crate::timers::Backoff;
 use crate::timing::node::{
     CLOUD_FIRST_PAUSE, CLOUD_FIRST_STEP_TIMEOUT, CLOUD_LONGEST_PAUSE, CLOUD_LONGEST_STEP, CLOUD_OTHER_PATH,
-    CLOUD_RETRY, CLOUD_STEP_TIMEOUT, NMS_KEEP_ALIVE, NMS_KEEP_ALIVE_TRIES, REGISTRATION_STABLE,
+    CLOUD_RETRY, CLOUD_STEP_TIMEOUT, NMS_KEEP_ALIVE, NMS_KEEP_ALIVE_TRIES, REGISTRATION_STABLE, YIELDED_TRIES,
 };
 use crate::timing::{Due, Timer};
 use crate::tls::WallClock;
@@ -85,6 +88,9 @@ pub(super) enum CloudOutput {
     Registered { addresses: Virtual, survey: Option<SurveyPlan> },
     /// The node is not registered any more.
     Unregistered,
+    /// Another machine with the node's name and key is registered in its place: end all tunnels. Their peers then find
+    /// that machine.
+    Displaced,
     /// The NMS acknowledged a message with this transaction. Another part may have sent that message.
     Acknowledged(u32),
     /// An event for the driver.
@@ -106,6 +112,9 @@ pub(super) struct Cloud {
     login: Option<LoginResponse>,
     /// The NMS has answered "not registered": the node asks the AS before it uses the login again.
     put_out: bool,
+    /// Another machine with the node's name and key was registered in its place: the node takes its place back only
+    /// when that machine is gone. Then the number of attempts in a row that nobody answered.
+    yields: Option<u8>,
     /// The transaction of the last Registration Request, until that request is answered.
     asked: Option<u32>,
     /// When the step under way began. A second try of the step by another path does not change it.
@@ -174,7 +183,7 @@ impl Part for Cloud {
             }
             CloudInput::Stop => {
                 (self.started, self.state, self.login) = (false, State::Idle, None);
-                (self.asked, self.put_out) = (None, false);
+                (self.asked, self.put_out, self.yields) = (None, false, None);
             }
             CloudInput::Moved(addresses) => {
                 self.addresses = addresses;
@@ -254,6 +263,7 @@ impl Cloud {
             state: State::Idle,
             login: None,
             put_out: false,
+            yields: None,
             asked: None,
             step_began: Instant::ZERO,
             other_path: None,
@@ -279,6 +289,12 @@ impl Cloud {
         matches!(self.state, State::Registered { .. })
     }
 
+    /// Whether the node was told that another machine with its name and key is registered, and has not been registered
+    /// since.
+    pub(super) fn yields(&self) -> bool {
+        self.yields.is_some()
+    }
+
     /// The round trip of the last Keep Alive to the NMS that was answered without a retransmission.
     pub(super) fn rtt(&self) -> Option<Duration> {
         self.rtt
@@ -295,7 +311,10 @@ impl Cloud {
             (State::Registering { transaction: ours, .. }, Message::RegistrationResponse(_) | Message::Error(_)) => {
                 *ours == transaction
             }
-            (State::Registered { .. }, Message::KeepAliveAck | Message::Error(ErrorCode::NotRegistered)) => true,
+            (
+                State::Registered { .. },
+                Message::KeepAliveAck | Message::Error(ErrorCode::NotRegistered | ErrorCode::OtherMachine(_)),
+            ) => true,
             // A late answer: the request has timed out, but no other request was sent.
             (
                 State::LoggingIn { .. } | State::Opening { .. } | State::Pausing { .. },
@@ -313,7 +332,12 @@ impl Cloud {
     /// The time limit of a step that begins now. That of the first attempt is shorter, because another path may answer.
     fn step_until(&self, now: Instant) -> Instant {
         let doubled = |failures: u32| CLOUD_STEP_TIMEOUT * 2u32.saturating_pow(failures.min(8));
-        let limit = self.failures.checked_sub(1).map_or(CLOUD_FIRST_STEP_TIMEOUT, doubled);
+        let limit = match self.failures.checked_sub(1) {
+            None => CLOUD_FIRST_STEP_TIMEOUT,
+            // The NMS answered before, so a node that yields soon asks again.
+            Some(_) if self.yields() => CLOUD_STEP_TIMEOUT,
+            Some(earlier) => doubled(earlier),
+        };
         now + limit.min(CLOUD_LONGEST_STEP).max(4 * self.round_trip)
     }
 
@@ -339,7 +363,8 @@ impl Cloud {
         if let Some(login) = self.login.as_ref().filter(|_| !asks_as_first) {
             self.state = State::Opening { until };
             turn.push(CloudOutput::OpenNms(login.clone()));
-            if self.failures >= 2 {
+            // A login may end the registration of the machine for which this one waits.
+            if self.yields.map_or(self.failures >= 2, |unanswered| unanswered >= YIELDED_TRIES) {
                 turn.push(CloudOutput::Login { attempt: self.failures as usize });
             }
         } else {
@@ -397,6 +422,12 @@ impl Cloud {
         if matches!(self.state, State::Idle) {
             return;
         }
+        if reason.is_displacement() {
+            return self.on_displaced(turn, party, reason);
+        }
+        if let Some(unanswered) = &mut self.yields {
+            *unanswered = if is_verdict(&reason) { 0 } else { unanswered.saturating_add(1) };
+        }
         if is_verdict(&reason) {
             // A node that is not registered may still have a valid login.
             self.put_out = reason == Failure::Refused(ErrorCode::NotRegistered);
@@ -412,10 +443,16 @@ impl Cloud {
         if !self.is_registered() && !is_verdict(&reason) {
             turn.push(CloudOutput::ChangeFamily);
         }
-        // A registration that is lost at once counts as a failure. Otherwise two nodes with one identity, of which each
-        // ends the other's registration, would never pause.
+        // A registration that is lost at once counts as a failure. Otherwise two machines of an older version with one
+        // identity, of which each ends the other's registration, would never pause.
         let was_stable = self.is_registered() && now >= self.registered_at + REGISTRATION_STABLE;
-        self.failures = if was_stable { 0 } else { self.failures + 1 };
+        // The other machine has gone: this one takes its place at once.
+        let is_free = self.yields() && self.put_out;
+        self.failures = match self.yields {
+            _ if was_stable || is_free => 0,
+            Some(unanswered @ 1..) => unanswered.into(),
+            Some(0) | None => self.failures + 1,
+        };
         let pause = if was_stable { Duration::ZERO } else { self.pause(turn) };
         turn.push(CloudOutput::Event(Event::Unregistered { reason }));
         if pause.is_zero() {
@@ -423,6 +460,24 @@ impl Cloud {
         } else {
             self.state = State::Pausing { until: now + pause };
         }
+    }
+
+    /// Another machine with the node's name and key is registered. The first pause is short, because only the answer to
+    /// the next request says where that machine is.
+    fn on_displaced(&mut self, turn: &mut Turn<'_, CloudOutput>, party: Party, reason: Failure) {
+        let is_first = self.yields.replace(0).is_none();
+        if matches!(self.state, State::Pausing { .. }) && !is_first {
+            return;
+        }
+        self.failures = if is_first { 0 } else { self.failures + 1 };
+        self.trouble = Some(party);
+        (self.asked, self.other_path, self.put_out) = (None, None, false);
+        if is_first {
+            turn.push(CloudOutput::Displaced);
+        }
+        let pause = self.pause(turn);
+        turn.push(CloudOutput::Event(Event::Unregistered { reason }));
+        self.state = State::Pausing { until: turn.now + pause };
     }
 
     /// The pause after a failure. It is drawn from the upper half of a limit that doubles with each failure, so that
@@ -473,7 +528,7 @@ impl Cloud {
         self.state = State::Registered { keep_alive, waiting: None };
         self.registered_at = turn.now;
         self.round_trip = turn.now.saturating_since(self.step_began);
-        (self.asked, self.other_path, self.put_out) = (None, None, false);
+        (self.asked, self.other_path, self.put_out, self.yields) = (None, None, false, None);
         let RegistrationResponse { addresses, nat, survey, .. } = response;
         turn.push(CloudOutput::Event(Event::Registered { addresses, nat }));
         turn.push(CloudOutput::Registered { addresses, survey });

@@ -37,6 +37,7 @@ fn failure(word: &str) -> Failure {
     match word {
         "lost" => Failure::ConnectionLost,
         "auth" => Failure::Authentication,
+        "displaced" => Failure::Displaced,
         other => panic!("{other}"),
     }
 }
@@ -46,6 +47,7 @@ fn code(word: &str) -> ErrorCode {
         "stale" => ErrorCode::StaleEpoch(2 * 3_600_000_000_000),
         "unregistered" => ErrorCode::NotRegistered,
         "unknown" => ErrorCode::UnknownPeer,
+        "other" => ErrorCode::OtherMachine("192.0.2.7:443".parse().unwrap()),
         other => panic!("{other}"),
     }
 }
@@ -103,6 +105,7 @@ impl Rows for Case {
                 format!("registered{}", if survey.is_some() { " with plan" } else { "" })
             }
             CloudOutput::Unregistered => "unregistered".into(),
+            CloudOutput::Displaced => "end tunnels".into(),
             CloudOutput::Acknowledged(transaction) => format!("acknowledged {}", self.numbers.write(transaction)),
             CloudOutput::Event(Event::Registered { .. }) => "tell registered".into(),
             CloudOutput::Event(Event::Unregistered { reason }) => format!("tell: {reason}"),
@@ -235,6 +238,57 @@ fn an_nms_that_does_not_know_the_node_any_more_is_registered_with_again() {
         130   | response #0           | tell registered; registered with plan        | registered
         5000  | error @5 unknown      |                                              | registered
         5000  | error @5 unregistered | tell: refused: not registered; login 0; unregistered | logging in@6000
+        ",
+    );
+}
+
+#[test]
+fn a_node_yields_to_another_machine_with_its_key_until_that_one_is_gone() {
+    let refused = "tell: refused: another machine has registered with this name and key (at 192.0.2.7:443)";
+    check(
+        Case::new(true),
+        &format!(
+            "
+            0     | start                 | login 0                                       | logging in@1000
+            50    | logged-in             | open                                          | opening@1050
+            90    | ready                 | register from 192.0.2.1 epoch 0h #0           | registering@590
+            130   | response #0           | tell registered; registered with plan         | registered
+            9000  | failed displaced      | end tunnels; tell: another machine has registered with this name and key; unregistered | pausing
+            9249  | timeout               |                                               | pausing
+            9500  | timeout               | open                                          | opening@10500
+            9550  | ready                 | register from 192.0.2.1 epoch 0h #1           | registering@10050
+            9600  | error #1 other        | {refused}                                     | pausing
+            9610  | failed displaced      |                                               | pausing
+            10099 | timeout               |                                               | pausing
+            10600 | timeout               | open                                          | opening@11600
+            10700 | failed lost           | change family; tell: connection lost          | pausing
+            11700 | timeout               | open                                          | opening@12700
+            11800 | failed lost           | change family; tell: connection lost          | pausing
+            13800 | timeout               | open                                          | opening@14800
+            13900 | failed lost           | change family; tell: connection lost          | pausing
+            17900 | timeout               | open; login 3                                 | opening@18900
+            18000 | ready                 | register from 192.0.2.1 epoch 0h #2           | registering@18500
+            18100 | error #2 unregistered | tell: refused: not registered                 | pausing
+            18600 | timeout               | login 0                                       | logging in@19600
+            18700 | logged-in             | open                                          | opening@19700
+            18800 | ready                 | register from 192.0.2.1 epoch 0h #3           | registering@19300
+            18900 | response #3           | tell registered; registered with plan         | registered
+            "
+        ),
+    );
+}
+
+#[test]
+fn what_the_nms_says_of_another_machine_counts_whichever_message_it_answers() {
+    check(
+        Case::new(false),
+        "
+        0     | start          | login 0                                      | logging in@4000
+        50    | logged-in      | open                                         | opening@4050
+        90    | ready          | register from 192.0.2.1 epoch 0h #0          | registering@590
+        130   | response #0    | tell registered; registered with plan        | registered@3130
+        3130  | timeout        | keep-alive #1                                | registered@3630
+        3150  | error @9 other | end tunnels; tell: refused: another machine has registered with this name and key (at 192.0.2.7:443); unregistered | pausing
         ",
     );
 }

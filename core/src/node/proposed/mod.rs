@@ -336,7 +336,7 @@ impl Proposed {
     }
 
     fn on_closed(&mut self, now: Instant, link: LinkId, reason: LinkClosed) {
-        let failure = failure(reason);
+        let failure = Failure::from(reason);
         self.no_longer_inbound(link);
         if link.is_pathed() {
             self.close_end(End::Shared(link));
@@ -389,17 +389,6 @@ fn farewells(links: &mut Links) -> Vec<CarriageOutput> {
         }
     }
     out
-}
-
-/// The failure that a lost link means for its tunnel or session.
-fn failure(reason: LinkClosed) -> Failure {
-    match reason {
-        LinkClosed::Timeout => Failure::Timeout,
-        LinkClosed::Authentication => Failure::Authentication,
-        LinkClosed::CertificateDates => Failure::CertificateDates,
-        LinkClosed::Outdated => Failure::Outdated,
-        LinkClosed::Lost => Failure::ConnectionLost,
-    }
 }
 
 impl Carriage for Proposed {

@@ -14,10 +14,10 @@ use std::net::SocketAddr;
 
 use bytes::{Bytes, BytesMut};
 
+use super::Proposed;
 use super::ahead::Ahead;
 use super::end::End;
 use super::tunnel::{EndToEnd, Path, Tunnel, TunnelState, tunnel_request};
-use super::{Proposed, failure};
 use crate::event::{DropReason, Failure, Protection};
 use crate::header::{Flags, Header, Kind};
 use crate::message::{Message, RelayMode, RouteConfirmation};
@@ -300,7 +300,7 @@ impl Proposed {
                 }
                 LinkOutput::Closed(link, reason) => {
                     if blind_link(&tunnel.state) == Some(link) {
-                        self.fail(now, id, failure(reason));
+                        self.fail(now, id, reason.into());
                     }
                 }
                 LinkOutput::Dropped(reason) => self.dropped(reason),

@@ -127,6 +127,9 @@ impl Proposed {
         }
         if self.nms == Some(link) {
             (self.nms, self.nms_links.watch) = (None, None);
+        } else if reason == Failure::Displaced {
+            // The node itself has registered on another link.
+            return;
         }
         // While another link stands, or is being opened, nothing is lost.
         let is_lost = self.nms.is_none() && self.nms_links.opening.is_empty();

@@ -62,6 +62,8 @@ pub(super) enum RouteInput {
     Surveyed,
     /// The node stops. The carriage closes the tunnels.
     Stop,
+    /// Another machine with the node's name and key is registered in its place.
+    Displaced,
     /// The access of a peer has ended, because of this.
     Revoked(Fqdn, ErrorCode),
     /// What this node and a peer may open to each other from now on.
@@ -193,6 +195,11 @@ impl Part for Routes {
                 self.try_directly(turn);
             }
             RouteInput::Stop => self.peers.clear(),
+            RouteInput::Displaced => {
+                for id in self.peers.ids() {
+                    self.give_up(turn, id, Failure::Displaced);
+                }
+            }
             RouteInput::Revoked(name, why) => {
                 if let Some(id) = self.peers.by_name(&name) {
                     self.give_up(turn, id, Failure::Refused(why));

@@ -2,6 +2,9 @@
 
 use quinn_proto::ConnectionError;
 
+use super::DISPLACED;
+use crate::event::Failure;
+
 /// Why a link is gone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LinkClosed {
@@ -14,6 +17,8 @@ pub enum LinkClosed {
     /// The peer speaks version 1 only, and has to be upgraded: it closed the link by the code that parts of version 1
     /// have for a message that they do not know.
     Outdated,
+    /// The NMS closed the link because its node has registered on another one.
+    Displaced,
     /// The peer closed the link, or broke the protocol.
     Lost,
 }
@@ -29,6 +34,7 @@ impl LinkClosed {
         const OUTDATED: u64 = 1;
         let code = match error {
             ConnectionError::ApplicationClosed(c) if u64::from(c.error_code) == OUTDATED => return Self::Outdated,
+            ConnectionError::ApplicationClosed(c) if c.error_code == DISPLACED => return Self::Displaced,
             ConnectionError::TimedOut => return Self::Timeout,
             ConnectionError::TransportError(e) => u64::from(e.code),
             ConnectionError::ConnectionClosed(c) => u64::from(c.error_code),
@@ -42,6 +48,20 @@ impl LinkClosed {
     }
 }
 
+impl From<LinkClosed> for Failure {
+    /// The failure that a lost link means for its tunnel or session.
+    fn from(reason: LinkClosed) -> Self {
+        match reason {
+            LinkClosed::Timeout => Self::Timeout,
+            LinkClosed::Authentication => Self::Authentication,
+            LinkClosed::CertificateDates => Self::CertificateDates,
+            LinkClosed::Outdated => Self::Outdated,
+            LinkClosed::Displaced => Self::Displaced,
+            LinkClosed::Lost => Self::ConnectionLost,
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use bytes::Bytes;
@@ -50,14 +70,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_the_code_by_which_version_1_refuses_a_header_says_outdated() {
+    fn the_application_error_code_says_why_a_peer_closed_a_link() {
         let closed = |code: u32| {
             let error_code = VarInt::from_u32(code);
             LinkClosed::by(&ConnectionError::ApplicationClosed(ApplicationClose { error_code, reason: Bytes::new() }))
         };
         assert_eq!(
-            [0, 1, 2, 3].map(closed),
-            [LinkClosed::Lost, LinkClosed::Outdated, LinkClosed::Lost, LinkClosed::Lost]
+            [0, 1, 2, 3, 4].map(closed),
+            [LinkClosed::Lost, LinkClosed::Outdated, LinkClosed::Lost, LinkClosed::Displaced, LinkClosed::Lost]
         );
     }
 }

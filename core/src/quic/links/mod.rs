@@ -53,6 +53,9 @@ const IN_ORDER: VarInt = VarInt::from_u32(0);
 /// Application error code 2: the peer broke the protocol on its stream. Code 1 is taken: parts of version 1 send it for
 /// a message that they do not know ([`LinkClosed::Outdated`]).
 const BROKEN: VarInt = VarInt::from_u32(2);
+/// Application error code 3: the node of this link has registered on another one. A node that is still there learns so
+/// that another machine has its name and key ([`LinkClosed::Displaced`]).
+const DISPLACED: VarInt = VarInt::from_u32(3);
 
 /// Unreadable messages in a row after which a link is closed. A peer of a later version sends far fewer: it learns from
 /// our answer which version to speak.
@@ -468,8 +471,17 @@ impl Links {
 
     /// Closes a link in order; the peer is told. No [`LinkOutput::Closed`] follows.
     pub fn close(&mut self, now: Instant, id: LinkId) {
+        self.close_by(now, id, IN_ORDER);
+    }
+
+    /// As [`Self::close`], because the node of this link has registered on another one.
+    pub fn displace(&mut self, now: Instant, id: LinkId) {
+        self.close_by(now, id, if defect!(DisplacedUntold) { IN_ORDER } else { DISPLACED });
+    }
+
+    fn close_by(&mut self, now: Instant, id: LinkId, code: VarInt) {
         if let Some(link) = self.links.get_mut(&id).filter(|l| !l.closed) {
-            link.end(now, IN_ORDER);
+            link.end(now, code);
             self.drive(now, id);
         }
     }

@@ -267,6 +267,9 @@ fn moments(scenario: &Scenario, run: &Run) -> Vec<Moment> {
                     format!("{} has {} by its certificate, {} by the database", name.short(), shown.v4, stored.v4);
                 ("node", text)
             }
+            Event::OtherMachine { name, served, refused } => {
+                ("node", format!("{} is two machines: {served} is served, {refused} is refused", name.short()))
+            }
             Event::TunnelReady { peer } => ("tunnel", format!("packets go ahead to {peer}")),
             Event::Surveyed(_) | Event::Signal(_) | Event::Dropped(_) => continue,
         };

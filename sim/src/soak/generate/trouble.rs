@@ -2,7 +2,7 @@
 
 use toml::{Table, Value};
 
-use super::{Generator, LARGE, NODES, Place, SERVICES, int, table};
+use super::{Generator, LARGE, MOST, NODES, Place, SERVICES, int, table};
 use crate::soak::model::HEALING;
 
 /// The number of echoes of each pair in the last round.
@@ -39,6 +39,9 @@ impl Generator {
             }
             self.step(at, "start", table([("nodes", started(early, nodes)), ("give_up_s", 10.into())]));
         }
+        if self.has_copy(nodes) {
+            self.copy(now, nodes, sites);
+        }
         now += self.pick(&[100, 3_000, 12_000]);
         let healed = self.peace(now);
         let apart = if self.is_slowed() { APART_IF_SLOWED_MS } else { APART_MS };
@@ -53,6 +56,43 @@ impl Generator {
             self.transfer(healed + within, nodes);
         }
         self.finish(at + 120_000);
+    }
+
+    /// Whether there is a second machine with the first node's name and key. Derived from the seed and not drawn, so
+    /// that the plans of other seeds stay as they were. What an end of a certificate means for a copy of it is not
+    /// modelled.
+    fn has_copy(&self, nodes: u64) -> bool {
+        let ends = ["expire", "renew", "revoke"].iter().any(|action| self.has(action));
+        self.seed % 11 == 9 && nodes < MOST && !ends
+    }
+
+    /// A second machine with the first node's name and key. Each of the two may be stopped or started again, and the
+    /// second one may move. The first does not, because its other steps are drawn already.
+    fn copy(&mut self, now: u64, nodes: u64, sites: u64) {
+        let (name, site) = (NODES[nodes as usize], format!("site{}", self.from(1, sites)));
+        self.places.push(vec![site.clone()]);
+        let node = table([("name", name.into()), ("site", site.into()), ("copy_of", NODES[0].into())]);
+        self.sheet.section_mut("node").push(node.into());
+        let mut at = self.below(now + 1);
+        self.step(at, "start", table([("nodes", vec![Value::from(name)].into()), ("give_up_s", 10.into())]));
+        for _ in 0..self.below(3) {
+            at += self.pick(&[300, 5_000, 40_000]);
+            let who = [name, NODES[0]][self.below(2) as usize];
+            match self.below(3) {
+                0 => {
+                    let stop = self.perhaps_in_order(table([("node", who.into())]));
+                    self.step(at, "stop", stop);
+                }
+                1 => {
+                    let restart = self.perhaps_in_order(table([("what", who.into())]));
+                    self.step(at, "restart", restart);
+                }
+                _ => {
+                    let to = format!("site{}", self.from(1, sites));
+                    self.moves_to(at, nodes, to);
+                }
+            }
+        }
     }
 
     /// Whether some site's firewall ever slows QUIC down.

@@ -52,6 +52,10 @@
 //!
 //! A node that gets a new certificate in time, and goes on running, disturbs nothing.
 //!
+//! **Two machines with one name and key.** The start of the second one is an event. As long as both run, the demands on
+//! packets to their name are as above, if the network permits both machines to talk to the sender: one of the two
+//! answers. Nothing is demanded of packets that they send, because it is not said which of them is served.
+//!
 //! **Exemptions.** The protocol cannot promise delivery everywhere (`core/PROTOCOL.md`, "Limits"):
 //!
 //! | exempt | not demanded | why |
@@ -211,7 +215,8 @@ pub fn demands(scenario: &Scenario, began: &[Instant]) -> Vec<Demand> {
             }
             _ => None,
         };
-        if let Some((pair, what)) = wanted.filter(|(pair, _)| moment.permits_all(*pair, action)).or(silence) {
+        let is_due = |(pair, _): &(Pair, Wanted)| moment.permits_all(*pair, action) && moment.is_due(*pair, action);
+        if let Some((pair, what)) = wanted.filter(is_due).or(silence) {
             let quiet = at - moment.last.max(Instant::ZERO);
             demands.push(Demand { step, pair, quiet, what });
         }

@@ -339,6 +339,7 @@ impl Moment {
 
     /// Whether a node's certificate is valid by every clock.
     fn is_certified(&self, node: usize) -> bool {
+        let node = self.now.original(node);
         let lapsed = [&self.expired, &self.doubtful].iter().any(|without| without.contains(&node));
         !lapsed && !self.revoked.contains_key(&node)
     }
@@ -346,6 +347,20 @@ impl Moment {
     /// Whether two nodes can communicate, with packets of the action's size.
     pub(super) fn permits_all(&self, pair: Pair, sent: &Action) -> bool {
         self.permits(pair) && (is_small(sent) || self.permits_large(pair))
+    }
+
+    /// Whether it is known which machines a demand is about. If two machines with the receiver's name and key run, both
+    /// have to be able to answer. It is not known which of them is served, so nothing is demanded of what they send.
+    pub(super) fn is_due(&self, pair: Pair, sent: &Action) -> bool {
+        let mut twins = self.twins_of(pair.to);
+        self.twins_of(pair.from).next().is_none() && twins.all(|to| self.permits_all(Pair { to, ..pair }, sent))
+    }
+
+    /// The other machines that run with a node's name and key.
+    fn twins_of(&self, node: usize) -> impl Iterator<Item = usize> {
+        let original = self.now.original(node);
+        let is_one = move |&other: &usize| other != node && self.started[other] && self.now.original(other) == original;
+        (0..self.now.nodes.len()).filter(is_one)
     }
 
     fn link_mut(&mut self, at: LinkAt) -> &mut Link {

@@ -42,7 +42,7 @@ pub(super) enum Verdict {
 
 impl Access {
     pub(super) fn new(scenario: &Scenario) -> Self {
-        let names = scenario.nodes.iter().map(|node| node.name.clone()).collect();
+        let names = (0..scenario.nodes.len()).map(|node| scenario.shown_name(node).clone()).collect();
         Self { names, now: scenario.rules.clone(), past: Vec::new() }
     }
 

@@ -67,7 +67,7 @@ pub(super) fn trouble(scenario: &Scenario, began: &[Instant], until: Instant) ->
     let mut down = None;
     for (&at, step) in began.iter().zip(&scenario.steps).filter(|(at, _)| **at < until) {
         match &step.action {
-            Action::Start { .. } => {}
+            Action::Start { nodes, .. } if nodes.iter().all(|node| scenario.nodes[*node].copy_of.is_none()) => {}
             action if disturbs_nobody(action) => {}
             // A clock step must not affect packets, and neither must a certificate that is renewed in time.
             Action::Clock { .. } | Action::RenewRunning(_) => {}
@@ -130,7 +130,7 @@ pub(super) fn has_met(scenario: &Scenario, began: &[Instant], pair: Pair, by: In
         | Action::Udp(Probes { pair: other, .. })
         | Action::Tcp { pair: other, .. } => {
             [(pair.from, pair.to), (pair.to, pair.from)].contains(&(other.from, other.to))
-                && may_meet(scenario, began, *at, [pair.from, pair.to].map(|node| &scenario.nodes[node].name))
+                && may_meet(scenario, began, *at, [pair.from, pair.to].map(|node| scenario.shown_name(node)))
         }
         _ => false,
     })

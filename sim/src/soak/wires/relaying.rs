@@ -35,7 +35,10 @@ pub(super) fn violation(
     nodes: &[Vec<Datagram<'_>>],
 ) -> Option<Violation> {
     let grants = grants(scenario, run);
-    let granted = |a: usize, b: usize, at: Instant| grants.get(&(a.min(b), a.max(b))).is_some_and(|since| *since <= at);
+    let granted = |a: usize, b: usize, at: Instant| {
+        let (a, b) = (scenario.original(a), scenario.original(b));
+        grants.get(&(a.min(b), a.max(b))).is_some_and(|since| *since <= at)
+    };
     judge(scenario.method, trs, nodes, granted, |node| scenario.nodes[node].name.short())
 }
 
