@@ -1,6 +1,7 @@
 //! What a claim is computed from: rows of a CSV file by the names of its columns, and the file's manifest.
 
 use std::collections::BTreeSet;
+use std::fmt::Write as _;
 use std::path::Path;
 
 use serde::Deserialize;
@@ -9,8 +10,10 @@ use serde::Deserialize;
 pub(super) struct Sheet {
     header: Vec<String>,
     rows: Vec<Vec<String>>,
-    /// The line that makes it again, and its digest.
+    /// The line that makes it again, and the digest that it had then.
     pub(super) made: Option<Made>,
+    /// The digest of the file as it was read: SHA-256 in hexadecimal.
+    pub(super) sha256: String,
 }
 
 /// The parts of a manifest that a report names.
@@ -46,7 +49,12 @@ impl Sheet {
         let texts = |record: &csv::StringRecord| record.iter().map(str::to_owned).collect::<Vec<_>>();
         let header = texts(reader.headers().ok()?);
         let rows = reader.records().map(|record| record.map(|record| texts(&record))).collect::<Result<Vec<_>, _>>();
-        Some(Self { header, rows: rows.ok()?, made: made(&path) })
+        let digest = ring::digest::digest(&ring::digest::SHA256, &bytes);
+        let sha256 = digest.as_ref().iter().fold(String::new(), |mut text, byte| {
+            let _ = write!(text, "{byte:02x}");
+            text
+        });
+        Some(Self { header, rows: rows.ok()?, made: made(&path), sha256 })
     }
 
     /// The rows in which each of these columns has this value.
@@ -122,12 +130,15 @@ pub(super) fn runs(results: &Path) -> Vec<Run> {
 }
 
 impl Sheet {
-    /// The names of the runs that wrote its rows.
-    pub(super) fn runs(&self, all: &[Run]) -> BTreeSet<String> {
+    /// The runs that wrote its rows, each with its command.
+    pub(super) fn runs(&self, all: &[Run]) -> BTreeSet<(String, String)> {
         let of = |line: Line<'_>| {
             let date = line.text("date");
             let by_date = all.iter().find(|run| run.from.as_str() <= date && date <= run.until.as_str());
-            all.iter().find(|run| run.run == line.text("run")).or(by_date).map(|run| run.run.clone())
+            all.iter()
+                .find(|run| run.run == line.text("run"))
+                .or(by_date)
+                .map(|run| (run.run.clone(), run.command.clone()))
         };
         self.with(&[]).into_iter().filter_map(of).collect()
     }

@@ -8,7 +8,7 @@ use std::path::Path;
 
 use cyphonic_statistics::{mean, quantile, sorted};
 
-use super::source::{Line, Made, Sheet, runs};
+use super::source::{Line, Sheet, runs};
 use crate::stats::interval;
 
 /// What the results say about a claim.
@@ -87,18 +87,28 @@ fn average(sample: &[f64]) -> f64 {
 
 const DETERMINISTIC: &str = "none: the same for every seed";
 
-fn source(name: &str, made: Option<&Made>) -> String {
-    match made {
-        Some(made) => format!("{name}; {}; sha256 {}", made.command, &made.sha256[..made.sha256.len().min(16)]),
-        None => format!("{name}; no manifest of its own"),
+/// The first digits of a digest.
+fn short(sha256: &str) -> &str {
+    &sha256[..sha256.len().min(16)]
+}
+
+/// The source of a simulated number: the file, the command that makes it, its digest.
+fn source(name: &str, sheet: Option<&Sheet>) -> String {
+    let Some(sheet) = sheet else { return format!("{name}; it cannot be read") };
+    match &sheet.made {
+        Some(made) if made.sha256 == sheet.sha256 => {
+            format!("{name}; {}; sha256 {}", made.command, short(&made.sha256))
+        }
+        Some(_) => format!("{name}; changed since its manifest was written; sha256 {}", short(&sheet.sha256)),
+        None => format!("{name}; no manifest of its own; sha256 {}", short(&sheet.sha256)),
     }
 }
 
 /// The source of what was measured: the file, and the runs that wrote it.
 fn measured(name: &str, sheet: &Sheet, results: &Path) -> String {
     let runs = sheet.runs(&runs(results));
-    let list = runs.into_iter().map(|run| format!("real/run-{run}.manifest.json"));
-    format!("{name}; {}", list.collect::<Vec<_>>().join(", "))
+    let list = runs.into_iter().map(|(run, command)| format!("; {command} (real/run-{run}.manifest.json)"));
+    format!("{name}{}; sha256 {}", list.collect::<String>(), short(&sheet.sha256))
 }
 
 /// Every claim, in the paper's order.
@@ -119,7 +129,7 @@ pub fn claims(results: &Path) -> Vec<Claim> {
                 source: if name.starts_with("real/") {
                     measured(name, &sheet, results)
                 } else {
-                    source(name, sheet.made.as_ref())
+                    source(name, Some(&sheet))
                 },
             })),
             None => all.push(Claim {
@@ -567,7 +577,6 @@ fn figures(results: &Path) -> Vec<Claim> {
     let streams = packets
         .as_ref()
         .map_or(0, |sheet| sheet.with(&[]).iter().filter(|l| l.text("info").contains("STREAM(0)")).count());
-    let made = packets.as_ref().and_then(|sheet| sheet.made.as_ref());
     vec![
         Claim {
             place: "§2.2, §3, Figures 2 to 9",
@@ -593,7 +602,7 @@ fn figures(results: &Path) -> Vec<Claim> {
                 4 => Verdict::Reproduced,
                 _ => Verdict::Differs,
             },
-            source: source("sim/sequences/figure-12-packets.csv", made),
+            source: source("sim/sequences/figure-12-packets.csv", packets.as_ref()),
         },
     ]
 }
