@@ -15,7 +15,7 @@ loads() {
         END { if (n) printf "%s to %s", low, high }' "$3" 2>/dev/null || true
 }
 
-# provenance_of RUN FROM COMMAND: members of a JSON object, without the last comma.
+# provenance_of RUN FROM COMMAND VERSION: members of a JSON object, without the last comma.
 provenance_of() {
     local commit changed=false
     commit=$(git -C "$root" rev-parse HEAD 2>/dev/null) || commit=unknown
@@ -27,7 +27,7 @@ provenance_of() {
   "command": "$(text "$3")",
   "commit": "$commit",
   "uncommitted_changes": $changed,
-  "program": "$(text "$("${CYPHONIC:-true}" --version 2>/dev/null || true)")",
+  "program": "$(text "$4")",
   "toolchain": "$(text "$(rustc --version 2>/dev/null || true)")",
   "host": "$(text "$(hostname)")",
   "cpu": "$(text "$(sed -n 's/^model name[[:space:]]*: //p' /proc/cpuinfo)")",

@@ -2,7 +2,7 @@
 # Our own node, in one framing: AS, NMS and TRS are at side b and are no part of the tunnel's account.
 
 cyphonic_get() {
-    if [[ ! -e $PROGRAMS/cyphonic ]]; then
+    if [[ ! -e $WORK/program ]]; then
         local program=${CYPHONIC:-}
         if [[ -z $program ]]; then
             command -v cargo >/dev/null || die "Rust is missing (https://rustup.rs), or set CYPHONIC to the program"
@@ -10,21 +10,20 @@ cyphonic_get() {
             program=${CARGO_TARGET_DIR:-$root/target}/release/cyphonic
         fi
         [[ -x $program ]] || die "$program is not there, or cannot be run"
-        mkdir -p "$PROGRAMS"
-        cp "$program" "$PROGRAMS/cyphonic"
+        cp "$program" "$WORK/program"
     fi
 }
 
-cyphonic_version() { "$PROGRAMS/cyphonic" --version; }
+cyphonic_version() { "$WORK/program" --version; }
 
 # cyphonic_prepare FRAMING
 cyphonic_prepare() {
     local framing=$1 name zone=cyphonic.test method=proposed
     [[ $framing != udp4501 ]] || method=conventional
     cd "$STATE"
-    "$PROGRAMS/cyphonic" ca init --zone $zone >/dev/null
-    "$PROGRAMS/cyphonic" ca issue as.$zone nms.$zone trs.$zone a.$zone b.$zone >/dev/null 2>"$STATE/issue.log"
-    "$PROGRAMS/cyphonic" device add a.$zone b.$zone --database cyphonic.db >/dev/null
+    "$WORK/program" ca init --zone $zone >/dev/null
+    "$WORK/program" ca issue as.$zone nms.$zone trs.$zone a.$zone b.$zone >/dev/null 2>"$STATE/issue.log"
+    "$WORK/program" device add a.$zone b.$zone --database cyphonic.db >/dev/null
     for name in as nms trs a b; do
         printf 'certificate = "pki/%s.pem"\nkey = "pki/%s.key"\nroots = "pki/root.pem"\nlog = "warn"\n' $name.$zone $name.$zone >$name.toml
     done
@@ -38,16 +37,16 @@ cyphonic_prepare() {
     done
 }
 
-cyphonic_registered() { [[ $("$PROGRAMS/cyphonic" status --control "$STATE/$1.sock" --json) == *'"registered": true'* ]]; }
+cyphonic_registered() { [[ $("$WORK/program" status --control "$STATE/$1.sock" --json) == *'"registered": true'* ]]; }
 
 cyphonic_start() {
     local side=$1 host service
     if [[ $side == b ]]; then
         for host in 12 13 14; do ip -n "$LAB-b" addr add 10.77.1.$host/24 dev eth0; done
-        for service in as nms trs; do run_in b "$PROGRAMS/cyphonic" $service --config "$STATE/$service.toml"; done
+        for service in as nms trs; do run_in b "$WORK/program" $service --config "$STATE/$service.toml"; done
         sleep 1
     fi
-    tunnel "$side" "$PROGRAMS/cyphonic" node --config "$STATE/$side.toml"
+    tunnel "$side" "$WORK/program" node --config "$STATE/$side.toml"
     wait_for 20 cyphonic_registered "$side" || die "$peer: $side does not register: $(tail -n 3 "$STATE"/log.*)"
 }
 

@@ -169,7 +169,7 @@ manifest() {
     for peer in "${peers[@]}"; do versions+="    \"$peer\": \"$(text "$(of "$peer" version)")\","$'\n'; done
     cat >"$OUT/.$run_id.part" <<JSON
 {
-$(provenance_of "$run_id" "$began" "${command% }"),
+$(provenance_of "$run_id" "$began" "${command% }" "$(of cyphonic-compact cyphonic_version 2>/dev/null || true)"),
   "iperf3": "$(text "$(iperf3 --version)")",
   "load_1min": "$(loads "$run_id" 4 "$OUT/bench.csv")",
   "rounds": $ROUNDS,

@@ -48,7 +48,7 @@ provenance() {
     mkdir -p "$OUT"
     cat >"$OUT/.$run_id.part" <<JSON
 {
-$(provenance_of "$run_id" "$began" "real/docker/run.sh $*"),
+$(provenance_of "$run_id" "$began" "real/docker/run.sh $*" "$(tool --version)"),
   "docker": "$(text "$(docker version --format '{{.Server.Version}}' 2>/dev/null || true)")",
   "image": "$(text "$(docker image inspect --format '{{.Id}}' cyphonic-testbed 2>/dev/null || true)")",
   "iperf3": "$(text "$(docker run --rm --entrypoint iperf3 cyphonic-testbed --version 2>/dev/null || true)")",
