@@ -17,7 +17,7 @@ use crate::version::Versions;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Event {
     /// A signaling message was sent, or a handshake finished. The ordered list of these is the sequence diagram.
-    Signal(Signal),
+    Signal(Box<Signal>),
     /// The node is logged in and registered.
     Registered {
         /// Its virtual addresses.
@@ -72,7 +72,7 @@ pub enum Event {
     /// UDP gets through, in a network that blocked it before.
     UdpWorks,
     /// A service is silent by UDP, and no TCP connection to it could be made.
-    NoTcp(NoTcp),
+    NoTcp(Box<NoTcp>),
     /// The peer of a tunnel that is not up yet is authenticated, and packets are sent to it ahead (`signaling =
     /// "fast"`).
     TunnelReady {

@@ -234,7 +234,7 @@ mod tests {
         let login = Message::LoginRequest(LoginRequest { device: NodeId::of(&alice), credential: secret });
         let signal = cyphonic_core::event::Signal::message(Party::Node(alice), Party::As, &login, Protection::Tls, 1);
         let entries = [
-            entry(&Event::Signal(signal)),
+            entry(&Event::Signal(Box::new(signal))),
             entry(&Event::Unregistered { reason: Failure::Timeout }),
             entry(&Event::TunnelDown { peer: "198.18.0.11".into(), reason: Failure::Moved }),
             entry(&Event::TunnelDown { peer: "bob.cyphonic.test".into(), reason: Failure::Moved }),

@@ -268,7 +268,7 @@ impl Auth {
         let name = self.store.device(NodeId(id)).ok().flatten().map(|d| d.name);
         if let Some(name) = name {
             let signal = Signal::message(Party::As, Party::Node(name), answer, protection, 0);
-            self.out.push_back(Output::Event(Event::Signal(signal)));
+            self.out.push_back(Output::Event(Event::Signal(Box::new(signal))));
         }
     }
 

@@ -252,7 +252,7 @@ impl Nms {
 
     fn signal(&mut self, to: Party, message: &Message, protection: Protection, count: u8) {
         let signal = Signal::message(Party::Nms, to, message, protection, count);
-        self.out.push_back(Output::Event(Event::Signal(signal)));
+        self.out.push_back(Output::Event(Event::Signal(Box::new(signal))));
     }
 
     /// Sends a message to a registered node. False if the node is not registered, or the message cannot be sent.

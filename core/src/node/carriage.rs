@@ -135,7 +135,8 @@ pub(super) trait Carriage {
     }
 
     /// Handles a UDP datagram. [`Self::finish`] has to follow, once after any number of datagrams. Returns whether QUIC
-    /// found the datagram authentic and new; false in the conventional method.
+    /// found the datagram authentic and new. Of several in a row that came at the same instant by the same way, only
+    /// the first may be told. False in the conventional method.
     fn handle_datagram(&mut self, now: Instant, local: SocketAddr, remote: SocketAddr, payload: BytesMut) -> bool;
 
     /// Handles an event of a TCP connection.
@@ -201,21 +202,21 @@ impl CarriageOutput {
     }
 
     pub(super) fn signal(from: Party, to: Party, message: &Message, protection: Protection, count: u8) -> Self {
-        Self::Pass(Output::Event(Event::Signal(Signal::message(from, to, message, protection, count))))
+        Self::Pass(Output::Event(Event::Signal(Box::new(Signal::message(from, to, message, protection, count)))))
     }
 
     pub(super) fn handshake(from: Party, to: Party, what: &'static str) -> Self {
-        Self::Pass(Output::Event(Event::Signal(Signal::handshake(from, to, what))))
+        Self::Pass(Output::Event(Event::Signal(Box::new(Signal::handshake(from, to, what)))))
     }
 }
 
 /// Why a packet was not accepted.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum SendRefused {
     /// There is no tunnel that is up.
     NoTunnel,
     /// The queue is full.
     Full,
-    /// The packet is too long for the path. The number is the largest inner packet that it takes, bytes.
-    TooBig(usize),
+    /// This packet is too long for the path. The number is the largest inner packet that the path takes, bytes.
+    TooBig(usize, Bytes),
 }

@@ -25,15 +25,15 @@
 //! | output of | | becomes input of |
 //! |---|---|---|
 //! | carriage | logins, sessions and messages of the NMS | `cloud` |
-//! | carriage | Route Directions, tunnels up and down, packets out of tunnels | `routes` |
+//! | carriage | Route Directions, tunnels up and down | `routes` |
 //! | `cloud` | registered, not registered | `inner`, `routes`, `survey`, `reports` |
 //! | `cloud` | an acknowledged message | `survey`, `reports` |
 //! | `survey` | the network is known | `routes` |
 //! | `routes` | the NMS is in doubt | `cloud` |
-//! | `routes` | a packet for applications, the answer to a query | `inner` |
-//! | `inner` | a packet for a peer, a query for a peer | `routes` |
+//! | `routes` | the answer to a query | `inner` |
+//! | `inner` | a query for a peer | `routes` |
 //!
-//! All other outputs go to the carriage or to the driver.
+//! All other outputs go to the carriage or to the driver. Packets go by a shorter way: see `packets`.
 //!
 //! # Paths beneath QUIC
 //!
@@ -60,6 +60,7 @@ mod config;
 mod conventional;
 mod fallback;
 mod inner;
+mod packets;
 mod part;
 mod places;
 mod proposed;
@@ -74,15 +75,14 @@ use std::collections::VecDeque;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
-use bytes::Bytes;
 use rand_chacha::ChaCha20Rng;
 use rand_chacha::rand_core::SeedableRng;
 
-use self::carriage::{Carriage, CarriageOutput, SendRefused};
+use self::carriage::{Carriage, CarriageOutput};
 use self::cloud::{Cloud, CloudInput, CloudOutput};
 use self::fallback::{Fallback, FallbackOutput};
 use self::inner::{Inner, InnerInput, InnerOutput};
-use self::part::{Asked, Part, Random, TunnelId, Turn, fork};
+use self::part::{Asked, Part, Random, Turn, fork};
 use self::places::Places;
 use self::report::{ReportInput, ReportOutput, Reports};
 use self::routes::{RouteInput, RouteOutput, Routes};
@@ -353,7 +353,7 @@ impl Node {
                     self.tell_routes(now, RouteInput::PathWanted(tunnel, want));
                 }
                 CarriageOutput::PathWorks(tunnel) => self.tell_routes(now, RouteInput::PathWorks(tunnel)),
-                CarriageOutput::Packet(tunnel, packet) => self.tell_routes(now, RouteInput::Arrived(tunnel, packet)),
+                CarriageOutput::Packet(tunnel, packet) => self.on_tunnelled(now, tunnel, packet),
             }
         }
     }
@@ -530,30 +530,11 @@ impl Node {
                 self.carriage.build(now, tunnel, *direction, asked);
             }
             RouteOutput::Forget(tunnel) => self.carriage.forget(now, tunnel),
-            RouteOutput::Send { tunnel, packet, watched } => {
-                if watched {
-                    let heard_at = self.carriage.heard_at(tunnel);
-                    let answer_due = self.carriage.is_answer_due(tunnel);
-                    self.tell_routes(now, RouteInput::Sending { tunnel, heard_at, answer_due });
-                }
-                self.send_packet(now, tunnel, packet);
-            }
+            RouteOutput::Send(carried, packet) => self.send_packet(now, carried, packet),
             RouteOutput::Flush => self.carriage.finish(now),
-            RouteOutput::Deliver { peer, addresses, packet } => {
-                self.tell_inner(now, InnerInput::Tunnelled { peer, addresses, packet });
-            }
             RouteOutput::Prohibited(packet) => self.tell_inner(now, InnerInput::Prohibited(packet)),
             RouteOutput::Answer(query, answer) => self.tell_inner(now, InnerInput::Resolved(query, answer)),
             RouteOutput::Event(event) => self.event(event),
-        }
-    }
-
-    fn send_packet(&mut self, now: Instant, tunnel: TunnelId, packet: Bytes) {
-        match self.carriage.send_packet(now, tunnel, packet.clone()) {
-            Ok(()) => {}
-            Err(SendRefused::Full) => self.dropped(DropReason::QueueFull),
-            Err(SendRefused::NoTunnel) => self.dropped(DropReason::NoTunnel),
-            Err(SendRefused::TooBig(limit)) => self.tell_inner(now, InnerInput::TooBig { tunnel, packet, limit }),
         }
     }
 
@@ -568,7 +549,6 @@ impl Node {
 
     fn on_inner_output(&mut self, now: Instant, output: InnerOutput) {
         match output {
-            InnerOutput::Route { to, packet } => self.tell_routes(now, RouteInput::Packet { to, packet }),
             InnerOutput::Resolve { name, query } => self.tell_routes(now, RouteInput::Query { name, query }),
             InnerOutput::NameOf { address, query } => {
                 let name = self.routes.name_at(address).cloned();
@@ -581,7 +561,6 @@ impl Node {
                 // Each fragment leaves at once: the receiver treats it as a packet of its own.
                 self.carriage.finish(now);
             }
-            InnerOutput::Received { peer, bytes } => self.tell_routes(now, RouteInput::Received(peer, bytes)),
             InnerOutput::Packet(packet) => self.out.push_back(Output::Packet(packet)),
             InnerOutput::Dropped(reason) => self.dropped(reason),
         }
@@ -596,12 +575,10 @@ impl Machine for Node {
         if late >= SLEPT {
             self.wake(now, late);
         }
-        if let (Some(fallback), Input::Datagram { local, remote, payload }) = (&mut self.fallback, &input) {
-            let is_taken = fallback.takes(now, *local, *remote, payload);
-            self.drain_fallback(now);
-            if is_taken {
-                return;
-            }
+        if let (Some(fallback), Input::Datagram { local, remote, payload }) = (&mut self.fallback, &input)
+            && fallback.takes(now, *local, *remote, payload)
+        {
+            return self.drain_fallback(now);
         }
         match input {
             // The tag of a path probe may make it look like a Probe of the survey, so tunnels are asked first.
@@ -630,7 +607,7 @@ impl Machine for Node {
                 }
                 None => self.carriage.handle_stream(now, id, event),
             },
-            Input::Packet(packet) => self.tell_inner(now, InnerInput::Application(packet)),
+            Input::Packet(packet) => self.on_application(now, packet),
             Input::Timeout => {
                 self.carriage.handle_timeout(now);
                 self.drain_carriage(now);

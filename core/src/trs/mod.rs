@@ -146,7 +146,7 @@ fn dropped(out: &mut VecDeque<Output>, reason: DropReason) {
 
 fn signal(out: &mut VecDeque<Output>, to: Party, message: &Message, protection: Protection, count: u8) {
     let signal = Signal::message(Party::Trs, to, message, protection, count);
-    out.push_back(Output::Event(Event::Signal(signal)));
+    out.push_back(Output::Event(Event::Signal(Box::new(signal))));
 }
 
 fn transmit(out: &mut VecDeque<Output>, transmit: Transmit) {

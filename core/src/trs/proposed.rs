@@ -478,9 +478,9 @@ impl Legs {
     fn on_datagram(&mut self, now: Instant, link: LinkId, data: Bytes) -> Result<(), DropReason> {
         let other = self.other_end(link)?;
         self.count(now, link, data.len())?;
-        match self.links.queue_datagram(now, other, data.clone()) {
+        match self.links.queue_datagram(now, other, data) {
             Ok(()) => Ok(()),
-            Err(DatagramRefused::TooLarge(_)) => self.on_stream_instead(now, link, other, data),
+            Err(DatagramRefused::TooLarge(_, data)) => self.on_stream_instead(now, link, other, data),
             Err(DatagramRefused::Full) => Err(DropReason::QueueFull),
             Err(DatagramRefused::Closed) => Err(DropReason::NotBound),
         }

@@ -119,7 +119,7 @@ impl Quic {
         }
         match self.links.send_datagram(now, link, packet.clone().into()) {
             Ok(()) => true,
-            Err(DatagramRefused::TooLarge(_)) if len <= 1280 => self.links.send_frame(now, link, framed(&packet)),
+            Err(DatagramRefused::TooLarge(..)) if len <= 1280 => self.links.send_frame(now, link, framed(&packet)),
             Err(_) => false,
         }
     }

@@ -65,7 +65,7 @@ pub(crate) fn play_with(scenario: &Scenario, seed: u64, engine: Engine, tap: Tap
 /// The arrows of the run's diagram: what was said for the first time.
 pub(crate) fn arrows(run: &Run) -> impl Iterator<Item = &Signal> {
     run.events.iter().filter_map(|(_, _, event)| match event {
-        Event::Signal(signal) if !signal.repeated => Some(signal),
+        Event::Signal(signal) if !signal.repeated => Some(&**signal),
         _ => None,
     })
 }

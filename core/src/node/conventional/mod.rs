@@ -342,15 +342,14 @@ impl Carriage for Conventional {
         }
     }
 
-    fn send_packet(&mut self, now: Instant, tunnel: TunnelId, packet: Bytes) -> Result<(), SendRefused> {
-        let id = tunnel;
+    fn send_packet(&mut self, now: Instant, id: TunnelId, packet: Bytes) -> Result<(), SendRefused> {
         let Some(tunnel) = self.tunnels.get_mut(&id) else { return Err(SendRefused::NoTunnel) };
         if let Some(at) = tunnel.speak(now) {
             self.timers.set(id, Some(at));
         }
         let TunnelState::Up { data, .. } = &mut tunnel.state else { return Err(SendRefused::NoTunnel) };
         if packet.len() > MAX_PACKET {
-            return Err(SendRefused::TooBig(MAX_PACKET));
+            return Err(SendRefused::TooBig(MAX_PACKET, packet));
         }
         let mut payload = Vec::with_capacity(packet.len() + crate::conventional::seal::OVERHEAD);
         if !data.seal_capsule(tunnel.outbound.0, &packet, &mut payload) {

@@ -133,7 +133,7 @@ impl Fallback {
                 service.by_tcp = false;
             }
         }
-        self.event(Event::NoTcp(no_tcp.clone()));
+        self.event(Event::NoTcp(Box::new(no_tcp.clone())));
         self.trouble = Some(no_tcp);
     }
 

@@ -33,8 +33,7 @@ impl Fallback {
         remote: SocketAddr,
         payload: &BytesMut,
     ) -> bool {
-        let prefix = destination_prefix(payload);
-        let is_its = |probe: &&mut Probe| probe.remote == remote && prefix == Some(probe.tag);
+        let is_its = |probe: &&mut Probe| probe.remote == remote && destination_prefix(payload) == Some(probe.tag);
         let Some(probe) = self.probe.as_mut().filter(is_its) else { return false };
         let is_answer = probe.links.hear_datagram(now, local, remote, payload.clone()).is_some();
         probe.links.finish(now);

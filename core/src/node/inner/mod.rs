@@ -6,8 +6,8 @@
 //! ```text
 //! application ─ packet ─┬─ to the node's DNS ─ own name, other zones ──▶ answered here
 //!                       │                    └ a peer's name ──────────▶ Resolve, answered when its tunnel is up
-//!                       └─ to an address of the overlay ───────────────▶ Route
-//! peer ─ packet ─ from the peer's virtual address, to ours ────────────▶ application
+//!                       └─ to an address of the overlay ───────────────▶ Destination::Peer
+//! peer ─ packet ─ from the peer's virtual address, to ours ────────────▶ admits
 //! ```
 
 mod tcp;
@@ -21,7 +21,7 @@ use bytes::Bytes;
 use self::tcp::{Connections, Taken};
 use super::config::Overlay;
 use super::part::{Part, TunnelId, Turn};
-use super::routes::{Answer, HeldQuery, PeerId};
+use super::routes::{Answer, HeldQuery};
 use crate::dns::{self, Place, Question};
 use crate::event::DropReason;
 use crate::machine::Tables;
@@ -36,10 +36,8 @@ const MIN_IPV6_MTU: usize = 1280;
 pub(super) enum InnerInput {
     /// The NMS registered the node under these virtual addresses.
     Registered(Virtual),
-    /// An application sent a packet.
-    Application(Bytes),
-    /// A packet came out of a tunnel with this peer, whose virtual addresses are `addresses`.
-    Tunnelled { peer: PeerId, addresses: Option<Virtual>, packet: Bytes },
+    /// An application sent a packet to the node's DNS ([`Destination::Dns`]).
+    Query(Bytes),
     /// [`InnerOutput::Resolve`] is answered.
     Resolved(HeldQuery, Answer),
     /// [`InnerOutput::NameOf`] is answered; `None` if no peer is known to have the address.
@@ -52,20 +50,25 @@ pub(super) enum InnerInput {
 
 /// An output of [`Inner`].
 pub(super) enum InnerOutput {
-    /// Send a packet to the peer with this virtual address.
-    Route { to: IpAddr, packet: Bytes },
     /// Find out the virtual addresses of a peer, and build a tunnel to the peer.
     Resolve { name: Fqdn, query: HeldQuery },
     /// Find out which peer has a virtual address.
     NameOf { address: IpAddr, query: HeldQuery },
     /// Send a fragment of a packet that was too big.
     Fragment { tunnel: TunnelId, fragment: Bytes },
-    /// Count a packet of this length, bytes, as received from a peer.
-    Received { peer: PeerId, bytes: usize },
     /// Hand a packet to applications.
     Packet(Bytes),
     /// A packet was dropped.
     Dropped(DropReason),
+}
+
+/// Where a packet of an application goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Destination {
+    /// To the node's own DNS.
+    Dns,
+    /// To the peer with this virtual address.
+    Peer(IpAddr),
 }
 
 /// See the [module](self).
@@ -86,8 +89,7 @@ impl Part for Inner {
                 self.own = Some(own);
                 Ok(())
             }
-            InnerInput::Application(packet) => self.on_application(turn, packet),
-            InnerInput::Tunnelled { peer, addresses, packet } => self.on_tunnelled(turn, peer, addresses, packet),
+            InnerInput::Query(packet) => self.on_dns_packet(turn, &packet),
             InnerInput::Resolved(query, answer) => {
                 self.answer(turn, &query, |question| match answer {
                     Answer::Addresses(addresses) => question.answer(&addresses, dns::TTL),
@@ -141,19 +143,19 @@ impl Inner {
         self.own.is_some_and(|own| own.contains(address))
     }
 
-    fn on_application(&mut self, turn: &mut Turn<'_, InnerOutput>, packet: Bytes) -> Result<(), DropReason> {
-        let header = InnerHeader::parse(&packet)?;
+    /// Where a packet of an application goes. It has to come from our own virtual address.
+    pub(super) fn destination(&self, packet: &[u8]) -> Result<Destination, DropReason> {
+        let header = InnerHeader::parse(packet)?;
         if !self.is_own(header.source) {
             return Err(DropReason::OwnSource);
         }
         if self.overlay.is_dns(header.destination) {
-            return self.on_dns_packet(turn, &packet);
+            return Ok(Destination::Dns);
         }
         if self.is_own(header.destination) || !self.overlay.contains(header.destination) {
             return Err(DropReason::NotRoutable);
         }
-        turn.push(InnerOutput::Route { to: header.destination, packet });
-        Ok(())
+        Ok(Destination::Peer(header.destination))
     }
 
     fn on_dns_packet(&mut self, turn: &mut Turn<'_, InnerOutput>, packet: &[u8]) -> Result<(), DropReason> {
@@ -225,16 +227,11 @@ impl Inner {
         }
     }
 
-    /// Passes a packet out of a tunnel only if it comes from the peer's own virtual address and goes to ours. So a peer
-    /// cannot send in the name of another one, and this node forwards nothing.
-    fn on_tunnelled(
-        &self,
-        turn: &mut Turn<'_, InnerOutput>,
-        peer: PeerId,
-        addresses: Option<Virtual>,
-        packet: Bytes,
-    ) -> Result<(), DropReason> {
-        let header = InnerHeader::parse(&packet)?;
+    /// Admits a packet out of a tunnel only if it comes from the peer's own virtual address, which is one of
+    /// `addresses`, and goes to ours. So a peer cannot send in the name of another one, and this node forwards nothing.
+    /// Returns how many times the packet goes to applications: once.
+    pub(super) fn admits(&self, addresses: Option<Virtual>, packet: &[u8]) -> Result<usize, DropReason> {
+        let header = InnerHeader::parse(packet)?;
         if !addresses.is_some_and(|own| own.contains(header.source)) && !defect!(InnerSourceUnchecked) {
             return Err(DropReason::InnerSource);
         }
@@ -243,7 +240,7 @@ impl Inner {
         }
         // An ICMP error of a peer may end or slow down a flow, so it has to be about a packet that was sent to that
         // peer.
-        let is_ours = match packet::quoted(&packet) {
+        let is_ours = match packet::quoted(packet) {
             Quoted::NoError => true,
             Quoted::Of(from, to) => self.is_own(from) && addresses.is_some_and(|peer| peer.contains(to)),
             Quoted::Unreadable => false,
@@ -251,21 +248,16 @@ impl Inner {
         if !is_ours && !defect!(ForeignErrorsTaken) {
             return Err(DropReason::ForeignError);
         }
-        turn.push(InnerOutput::Received { peer, bytes: packet.len() });
         if defect!(InnerIpv4Lost) && header.destination.is_ipv4() {
-            return Ok(());
+            return Ok(0);
         }
         if defect!(LargePacketsLost) && packet.len() > 1_000 {
-            return Ok(());
+            return Ok(0);
         }
         if defect!(OnlyEchoesCarried) && ![1, 58].contains(&header.protocol) {
-            return Ok(());
+            return Ok(0);
         }
-        if defect!(DeliveredTwice) {
-            turn.push(InnerOutput::Packet(packet.clone()));
-        }
-        turn.push(InnerOutput::Packet(packet));
-        Ok(())
+        Ok(if defect!(DeliveredTwice) { 2 } else { 1 })
     }
 }
 

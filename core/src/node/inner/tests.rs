@@ -91,24 +91,37 @@ impl Rows for Case {
         &mut self.0
     }
 
+    fn ask(&mut self, _now: Instant, words: &[&str]) -> Option<String> {
+        let goes = |packet: &[u8]| match self.0.destination(packet) {
+            Ok(Destination::Peer(to)) => format!("route {to}"),
+            Ok(Destination::Dns) => "dns".into(),
+            Err(reason) => format!("drop {}", reason.name()),
+        };
+        Some(match *words {
+            ["garbage"] => goes(b"no packet"),
+            ["v4", from, to] => goes(&udp(from, to, false, 9, b"hello")),
+            ["v6", from, to] => goes(&udp(from, to, true, 9, b"hello")),
+            ["tunnelled", by, from, to] => {
+                let addresses = (by != "nobody").then(|| virtual_of(by));
+                match self.0.admits(addresses, &udp(from, to, false, 9, b"hello")) {
+                    Ok(copies) => format!("hand over {copies}"),
+                    Err(reason) => format!("drop {}", reason.name()),
+                }
+            }
+            _ => return None,
+        })
+    }
+
     fn input(&mut self, _now: Instant, words: &[&str]) -> InnerInput {
-        let peer = PeerId::default();
         let too_big = |packet| InnerInput::TooBig { tunnel: TunnelId(3), packet, limit: 1_000 };
         match *words {
             ["registered"] => InnerInput::Registered(virtual_of("me")),
-            ["garbage"] => InnerInput::Application(Bytes::from_static(b"no packet")),
-            ["v4", from, to] => InnerInput::Application(udp(from, to, false, 9, b"hello")),
-            ["v6", from, to] => InnerInput::Application(udp(from, to, true, 9, b"hello")),
-            ["asks", name] => InnerInput::Application(udp("me", "dns", true, 53, &dns_query(name, QueryKind::A))),
+            ["asks", name] => InnerInput::Query(udp("me", "dns", true, 53, &dns_query(name, QueryKind::A))),
             ["asks-ptr", name] => {
-                InnerInput::Application(udp("me", "dns", false, 53, &dns_query(name, QueryKind::Other(12))))
+                InnerInput::Query(udp("me", "dns", false, 53, &dns_query(name, QueryKind::Other(12))))
             }
-            ["asks-garbage"] => InnerInput::Application(udp("me", "dns", false, 53, b"?")),
-            ["tunnelled", by, from, to] => InnerInput::Tunnelled {
-                peer,
-                addresses: (by != "nobody").then(|| virtual_of(by)),
-                packet: udp(from, to, false, 9, b"hello"),
-            },
+            ["asks-another-port"] => InnerInput::Query(udp("me", "dns", false, 9, b"hello")),
+            ["asks-garbage"] => InnerInput::Query(udp("me", "dns", false, 53, b"?")),
             ["resolved", name, "failed"] => InnerInput::Resolved(held(name), Answer::Failed),
             ["resolved", name, "unknown"] => InnerInput::Resolved(held(name), Answer::NoSuchName),
             ["resolved", name, "known"] => InnerInput::Resolved(held(name), Answer::Addresses(virtual_of(name))),
@@ -129,11 +142,9 @@ impl Rows for Case {
 
     fn output(&mut self, output: InnerOutput) -> String {
         match output {
-            InnerOutput::Route { to, .. } => format!("route {to}"),
             InnerOutput::Resolve { name, .. } => format!("resolve {}", name.short()),
             InnerOutput::NameOf { address, .. } => format!("name of {address}"),
             InnerOutput::Fragment { tunnel, fragment } => format!("fragment t{} {}", tunnel.0, fragment.len()),
-            InnerOutput::Received { bytes, .. } => format!("received {bytes}"),
             InnerOutput::Dropped(reason) => format!("drop {}", reason.name()),
             InnerOutput::Packet(packet) => match packet::udp(&packet) {
                 Some(udp) if udp.source.port() == dns::PORT => match dns::parse_answer(udp.payload).unwrap() {
@@ -158,7 +169,7 @@ fn an_application_reaches_peers_and_the_dns_under_its_own_address_only() {
         Case::new(),
         "
         0 | v4 me bob      | drop own-source     |
-        0 | asks bob       | drop own-source     |
+        0 | v4 me dns      | drop own-source     |
         0 | registered     |                     |
         0 | garbage        | drop bad-packet     |
         0 | v4 me bob      | route 198.18.0.10   |
@@ -167,7 +178,8 @@ fn an_application_reaches_peers_and_the_dns_under_its_own_address_only() {
         0 | v4 me me       | drop not-routable   |
         0 | v4 me outside  | drop not-routable   |
         0 | v6 me outside  | drop not-routable   |
-        0 | v4 me dns      | drop not-routable   |
+        0 | v4 me dns      | dns                 |
+        0 | v6 me dns      | dns                 |
         ",
     );
 }
@@ -182,6 +194,7 @@ fn the_dns_answers_for_itself_and_asks_the_routes_for_peers() {
         0 | asks bob                            | resolve bob             |
         0 | asks www.example.org                | answer Refused          |
         0 | asks-garbage                        | drop bad-dns            |
+        0 | asks-another-port                   | drop not-routable       |
         0 | asks-ptr 10.0.18.198.in-addr.arpa   | name of 198.18.0.10     |
         0 | asks-ptr 2.0.18.198.in-addr.arpa    | answer NoError          |
         0 | asks-ptr 1.2.0.192.in-addr.arpa     | answer Refused          |
@@ -199,13 +212,13 @@ fn a_peer_speaks_for_itself_only_and_only_to_this_node() {
     check(
         Case::new(),
         "
-        0 | tunnelled bob bob me      | drop inner-destination      |
-        0 | registered                |                             |
-        0 | tunnelled bob bob me      | received 33; hand over 5 bytes |
-        0 | tunnelled bob carol me    | drop inner-source           |
-        0 | tunnelled bob bob carol   | drop inner-destination      |
-        0 | tunnelled bob bob outside | drop inner-destination      |
-        0 | tunnelled nobody bob me   | drop inner-source           |
+        0 | tunnelled bob bob me      | drop inner-destination |
+        0 | registered                |                        |
+        0 | tunnelled bob bob me      | hand over 1            |
+        0 | tunnelled bob carol me    | drop inner-source      |
+        0 | tunnelled bob bob carol   | drop inner-destination |
+        0 | tunnelled bob bob outside | drop inner-destination |
+        0 | tunnelled nobody bob me   | drop inner-source      |
         ",
     );
 }

@@ -34,7 +34,7 @@ use self::expected::Expected;
 use self::granted::Held;
 use self::inbound::Inbound;
 use self::overtaken::Overtaken;
-use self::pathed::{More, Pathed};
+use self::pathed::{More, Pathed, end_of};
 use self::services::NmsLinks;
 use self::standby::Standby;
 use self::tunnel::{EndToEnd, Path, Tunnel, TunnelState};
@@ -465,16 +465,12 @@ impl Carriage for Proposed {
         }
     }
 
-    fn send_packet(&mut self, now: Instant, tunnel: TunnelId, packet: Bytes) -> Result<(), SendRefused> {
-        let id = tunnel;
-        let mut packet = packet;
-        if let Some(pathed) = self.end_of(id).and_then(|end| self.pathed.get_mut(&end)) {
-            packet = match pathed.hold(packet) {
-                Ok(held) => return held,
-                Err(packet) => packet,
-            };
-        }
+    fn send_packet(&mut self, now: Instant, id: TunnelId, packet: Bytes) -> Result<(), SendRefused> {
         let Some(tunnel) = self.tunnels.get_mut(&id) else { return Err(SendRefused::NoTunnel) };
+        let pathed = end_of(id, &tunnel.state).and_then(|end| self.pathed.get_mut(&end));
+        if let Some(pathed) = pathed.filter(|pathed| pathed.has_to_hold()) {
+            return pathed.hold(packet);
+        }
         if !tunnel.takes_packets() {
             return Err(SendRefused::NoTunnel);
         }
@@ -489,7 +485,7 @@ impl Carriage for Proposed {
             }
             _ => return Err(SendRefused::NoTunnel),
         };
-        tunnel.carrier.send(now, links, link, &packet)
+        tunnel.carrier.send(now, links, link, packet)
     }
 
     fn deliver(&mut self, now: Instant) {

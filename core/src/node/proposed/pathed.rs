@@ -35,7 +35,7 @@ use crate::node::routes::has_room;
 use crate::paths::candidates::{Announced, Candidate, Kind, MAX_CANDIDATES, Way, pair};
 use crate::paths::lifetime::Lifetimes;
 use crate::paths::peer::{Config, Event as PathEvent, Input, Output as PathOutput, Paths, Why};
-use crate::paths::probe::{tag_of, tags};
+use crate::paths::probe::{kind_of, tag_of, tags};
 use crate::paths::recent::Datagrams;
 use crate::paths::strategy::Handover;
 use crate::probe::is_not_quic;
@@ -77,11 +77,20 @@ pub(super) struct More {
     way: Way,
     /// The length of all of them, bytes.
     len: usize,
+    /// The beginning of the connection ID of the last datagram, if it alone tells which endpoint the datagram is for.
+    prefix: Option<RelayCid>,
 }
 
 impl More {
-    fn is_from(&self, now: Instant, end: End, way: Way) -> bool {
-        (self.at, self.end, self.way) == (now, end, way)
+    fn is_by(&self, now: Instant, way: Way) -> bool {
+        self.at == now && self.way == way
+    }
+
+    /// Whether a datagram is for the same endpoint, because it has the same connection ID: a packet with a short header
+    /// (RFC 9000 §17.3), and no path probe.
+    fn has_same_cid(&self, datagram: &[u8]) -> bool {
+        let prefix = datagram.get(1..9).filter(|_| datagram[0] & 0xc0 == 0x40 && kind_of(datagram).is_none());
+        self.prefix.is_some_and(|known| prefix == Some(&known.0))
     }
 }
 
@@ -119,18 +128,20 @@ impl Pathed {
         }
     }
 
-    /// Holds a packet while there is no path to send it on. `Err` gives it back, because there is one.
-    pub(super) fn hold(&mut self, packet: Bytes) -> Result<Result<(), SendRefused>, Bytes> {
-        if self.probe_tag.is_none() || self.paths.used().is_some() {
-            return Err(packet);
-        }
+    /// Whether a packet has to wait, because there is no path to send it on.
+    pub(super) fn has_to_hold(&self) -> bool {
+        self.probe_tag.is_some() && !self.paths.has_used()
+    }
+
+    /// Holds a packet.
+    pub(super) fn hold(&mut self, packet: Bytes) -> Result<(), SendRefused> {
         let (packets, bytes) = &mut self.held;
         if !has_room(packets.len(), *bytes, packet.len()) {
-            return Ok(Err(SendRefused::Full));
+            return Err(SendRefused::Full);
         }
         *bytes += packet.len();
         packets.push_back(packet);
-        Ok(Ok(()))
+        Ok(())
     }
 
     /// Whether the path in use leads through a TRS.
@@ -180,11 +191,8 @@ impl Proposed {
 
     /// The end of a tunnel that is up.
     pub(super) fn end_of(&self, id: TunnelId) -> Option<End> {
-        match &self.tunnels.get(&id)?.state {
-            TunnelState::Up(Path::Direct(link)) if link.is_pathed() => Some(End::Shared(*link)),
-            TunnelState::Up(Path::Blind { .. }) if self.pathed.contains_key(&End::Own(id)) => Some(End::Own(id)),
-            _ => None,
-        }
+        let end = end_of(id, &self.tunnels.get(&id)?.state)?;
+        (matches!(end, End::Shared(_)) || self.pathed.contains_key(&end)).then_some(end)
     }
 
     /// All addresses of the node.
@@ -318,10 +326,14 @@ impl Proposed {
         }
     }
 
-    /// Handles a datagram that is not for the main endpoint. Returns whether QUIC found it authentic and new. `Err`:
-    /// the datagram is for the main endpoint.
+    /// Handles a datagram that is not for the main endpoint. Returns as [`Carriage::handle_datagram`] does. `Err`: the
+    /// datagram is for the main endpoint.
     pub(super) fn take_pathed(&mut self, now: Instant, way: Way, mut payload: BytesMut) -> Result<bool, BytesMut> {
         let Some(shared) = &self.shared else { return Err(payload) };
+        if self.has_more(now, way).is_some_and(|more| more.has_same_cid(&payload)) {
+            self.take_more(now, way, payload);
+            return Ok(false);
+        }
         if let Some(tag) = tag_of(&payload) {
             let end = self.by_probe.get(&tag).or_else(|| self.by_bound.get(&tag)).copied();
             let own = end.and_then(|end| Some((end, self.pathed.get(&end)?.probe_tag?)));
@@ -344,25 +356,46 @@ impl Proposed {
                 if let Some(hash) = shared.full_cid(&payload) {
                     retag(&mut payload, hash);
                 }
-                Ok(self.take_shared(now, way, payload))
+                self.set_search();
+                Ok(self.take_shared(now, way, None, payload))
             }
             // Datagrams that do not come from a service are for the tunnels. A stateless reset has random bytes in
             // place of a prefix.
             None if self.by_leg.contains_key(&prefix) || self.has_overtaken(prefix) => Err(payload),
-            None if self.has_more(now, way) || !self.links.leads_to(way.remote) => {
+            None if self.has_more(now, way).is_some() || !self.links.leads_to(way.remote) => {
                 if is_not_quic(&payload) {
                     return Err(payload);
                 }
-                Ok(self.take_shared(now, way, payload))
+                self.set_search();
+                Ok(self.take_shared(now, way, Some(prefix), payload))
             }
             None => Err(payload),
         }
     }
 
-    fn take_shared(&mut self, now: Instant, way: Way, payload: BytesMut) -> bool {
+    /// Sets whether new links of the shared endpoint search for their path MTU.
+    fn set_search(&mut self) {
         let search = !self.expected.has_unsearched();
+        if let Some(shared) = &mut self.shared {
+            shared.set_search(search);
+        }
+    }
+
+    /// Takes one more datagram for the shared endpoint.
+    fn take_more(&mut self, now: Instant, way: Way, payload: BytesMut) {
+        let Some(shared) = &mut self.shared else { return };
+        let len = payload.len();
+        let Some(link) = shared.hear_datagram(now, way.local, way.remote, payload) else { return };
+        match &mut self.more {
+            Some(more) if more.end == End::Shared(link) => more.len += len,
+            _ => self.arrived(now, End::Shared(link), way, len),
+        }
+    }
+
+    /// Takes a datagram for the shared endpoint; `prefix` is the beginning of its connection ID, if only that was
+    /// looked at.
+    fn take_shared(&mut self, now: Instant, way: Way, prefix: Option<RelayCid>, payload: BytesMut) -> bool {
         let Some(shared) = &mut self.shared else { return false };
-        shared.set_search(search);
         let len = payload.len();
         let Some(link) = shared.hear_datagram(now, way.local, way.remote, payload) else { return false };
         let end = End::Shared(link);
@@ -370,6 +403,9 @@ impl Proposed {
             self.begin_pathed(now, end, false, &[]);
         }
         self.arrived(now, end, way, len);
+        if let Some(more) = &mut self.more {
+            more.prefix = prefix;
+        }
         true
     }
 
@@ -394,24 +430,24 @@ impl Proposed {
     /// QUIC found a datagram authentic and new that came by this way. More of them that come at the same instant and by
     /// the same way may change nothing but the count of bytes. Then the paths are told of all of them at once.
     pub(super) fn arrived(&mut self, now: Instant, end: End, way: Way, len: usize) {
-        if let Some(more) = self.more.as_mut().filter(|more| more.is_from(now, end, way)) {
+        if let Some(more) = self.more.as_mut().filter(|more| more.end == end && more.is_by(now, way)) {
             more.len += len;
             return;
         }
         self.give(now, end, Input::Arrived { way, len });
         if self.pathed.get(&end).is_some_and(|pathed| pathed.paths.only_counts(now, way)) {
-            self.more = Some(More { at: now, end, way, len: 0 });
+            self.more = Some(More { at: now, end, way, len: 0, prefix: None });
         }
     }
 
-    /// Whether a datagram for a tunnel of the shared endpoint came by this way at this instant.
-    fn has_more(&self, now: Instant, way: Way) -> bool {
-        self.more.as_ref().is_some_and(|more| more.at == now && more.way == way && matches!(more.end, End::Shared(_)))
+    /// The datagrams for a tunnel of the shared endpoint that came by this way at this instant, if there are any.
+    fn has_more(&self, now: Instant, way: Way) -> Option<&More> {
+        self.more.as_ref().filter(|more| more.is_by(now, way) && matches!(more.end, End::Shared(_)))
     }
 
     /// Tells the paths of an end of the datagrams that they have not been told of yet.
     pub(super) fn give_more(&mut self) {
-        if let Some(More { at, end, way, len }) = self.more.take().filter(|more| more.len > 0) {
+        if let Some(More { at, end, way, len, .. }) = self.more.take().filter(|more| more.len > 0) {
             self.give_one(at, end, Input::Arrived { way, len });
         }
     }
@@ -575,6 +611,15 @@ impl Proposed {
             self.tell_places(now, end, &[]);
         }
         true
+    }
+}
+
+/// The end of a tunnel in this state, if it is up. One through a blind TRS may have no paths.
+pub(super) fn end_of(id: TunnelId, state: &TunnelState) -> Option<End> {
+    match state {
+        TunnelState::Up(Path::Direct(link)) if link.is_pathed() => Some(End::Shared(*link)),
+        TunnelState::Up(Path::Blind { .. }) => Some(End::Own(id)),
+        _ => None,
     }
 }
 

@@ -243,24 +243,24 @@ impl Carrier {
         now: Instant,
         links: &mut Links,
         link: LinkId,
-        packet: &Bytes,
+        packet: Bytes,
     ) -> Result<(), SendRefused> {
         if packet.len() > usize::from(u16::MAX) {
-            return Err(SendRefused::TooBig(usize::from(u16::MAX)));
+            return Err(SendRefused::TooBig(usize::from(u16::MAX), packet));
         }
-        let overhead = match self.framing {
-            Framing::Udp4501 | Framing::Stream => return self.send_on_stream(now, links, link, packet),
-            Framing::Datagram => HEADER_LEN,
-            Framing::Compact => 0,
+        let (queued, overhead) = match self.framing {
+            Framing::Udp4501 | Framing::Stream => return self.send_on_stream(now, links, link, &packet),
+            Framing::Datagram => (links.queue_datagram(now, link, self.framed(&packet)), HEADER_LEN),
+            Framing::Compact => (links.queue_datagram(now, link, packet), 0),
         };
-        let data = if overhead == 0 { packet.clone() } else { self.framed(packet) };
-        match links.queue_datagram(now, link, data) {
+        match queued {
             Ok(()) => Ok(()),
-            Err(DatagramRefused::TooLarge(_)) if packet.len() <= MIN_IPV6_MTU || now < self.discovering => {
-                self.send_on_stream(now, links, link, packet)
-            }
-            Err(DatagramRefused::TooLarge(limit)) => {
-                Err(SendRefused::TooBig(limit.saturating_sub(overhead).max(MIN_IPV6_MTU)))
+            Err(DatagramRefused::TooLarge(limit, data)) => {
+                let packet = data.slice(overhead..);
+                if packet.len() <= MIN_IPV6_MTU || now < self.discovering {
+                    return self.send_on_stream(now, links, link, &packet);
+                }
+                Err(SendRefused::TooBig(limit.saturating_sub(overhead).max(MIN_IPV6_MTU), packet))
             }
             Err(DatagramRefused::Full) => Err(SendRefused::Full),
             Err(DatagramRefused::Closed) => Err(SendRefused::NoTunnel),
@@ -607,31 +607,37 @@ impl Proposed {
 
     pub(super) fn on_capsule_frame(&mut self, link: LinkId, packet: Bytes) {
         match self.tunnel_on(link) {
-            Some(tunnel) => self.out.push_back(CarriageOutput::Packet(tunnel, packet)),
-            None if matches!(self.owners.get(&link), Some(Owner::Inbound(_))) => {
-                self.on_unannounced(link, packet, false);
-            }
-            None => self.dropped(DropReason::Unexpected),
+            Some((id, _)) => self.out.push_back(CarriageOutput::Packet(id, packet)),
+            None => self.on_unowned(link, packet, false),
         }
     }
 
     pub(super) fn on_datagram_frame(&mut self, link: LinkId, data: Bytes) {
-        if matches!(self.owners.get(&link), Some(Owner::Inbound(_))) {
-            return self.on_unannounced(link, data, true);
+        match self.tunnel_on(link) {
+            Some((id, tunnel)) => match tunnel.carrier.open(data) {
+                Ok(packet) => self.out.push_back(CarriageOutput::Packet(id, packet)),
+                Err(reason) => self.dropped(reason),
+            },
+            None => self.on_unowned(link, data, true),
         }
-        let Some(tunnel) = self.tunnel_on(link) else { return self.dropped(DropReason::Unexpected) };
-        match self.tunnels[&tunnel].carrier.open(data) {
-            Ok(packet) => self.out.push_back(CarriageOutput::Packet(tunnel, packet)),
-            Err(reason) => self.dropped(reason),
+    }
+
+    /// A packet on a link of no tunnel that is up.
+    fn on_unowned(&mut self, link: LinkId, packet: Bytes, is_datagram: bool) {
+        if matches!(self.owners.get(&link), Some(Owner::Inbound(_))) {
+            self.on_unannounced(link, packet, is_datagram);
+        } else {
+            self.dropped(DropReason::Unexpected);
         }
     }
 
     /// The tunnel whose packets may come on this link: it is up, or its packets have overtaken the Tunnel Response.
-    fn tunnel_on(&self, link: LinkId) -> Option<TunnelId> {
-        let (Owner::Direct(tunnel) | Owner::Leg(tunnel)) = *self.owners.get(&link)? else { return None };
-        match &self.tunnels.get(&tunnel)?.state {
+    fn tunnel_on(&self, link: LinkId) -> Option<(TunnelId, &Tunnel)> {
+        let (Owner::Direct(id) | Owner::Leg(id)) = *self.owners.get(&link)? else { return None };
+        let tunnel = self.tunnels.get(&id)?;
+        match &tunnel.state {
             TunnelState::Up(Path::Direct(l) | Path::Terminated(l)) | TunnelState::Requested(l) if *l == link => {
-                Some(tunnel)
+                Some((id, tunnel))
             }
             _ => None,
         }

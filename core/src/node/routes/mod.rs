@@ -27,7 +27,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use self::peer::{Ahead, PeerState, Traffic};
+use self::peer::{Ahead, Traffic, Up};
 use self::table::Peers;
 use super::config::Overlay;
 use super::part::{Asked, Part, TunnelId, Turn};
@@ -70,7 +70,7 @@ pub(super) enum RouteInput {
     Permitted(Fqdn, Permissions),
     /// A peer has started anew, and has none of its tunnels any more.
     PeerRestarted(Fqdn),
-    /// An application sends a packet to a virtual address of the overlay.
+    /// An application sends a packet to a virtual address of the overlay, and [`Routes::carry`] did not take it.
     Packet { to: IpAddr, packet: Bytes },
     /// An application asks for the addresses of a peer.
     Query { name: Fqdn, query: HeldQuery },
@@ -92,10 +92,6 @@ pub(super) enum RouteInput {
     PathWanted(TunnelId, Want),
     /// A path of the tunnel works again: no relay is needed.
     PathWorks(TunnelId),
-    /// A packet came out of a tunnel.
-    Arrived(TunnelId, Bytes),
-    /// A packet from a peer was handed to an application; its length, bytes.
-    Received(PeerId, usize),
     /// A packet is about to go into a tunnel for which [`RouteOutput::Send`] asked this.
     Sending {
         tunnel: TunnelId,
@@ -120,13 +116,11 @@ pub(super) enum RouteOutput {
     Build { tunnel: TunnelId, asked: Asked, direction: Box<RouteDirection> },
     /// Forget a tunnel, if it is there.
     Forget(TunnelId),
-    /// Send a packet into a tunnel. `watched`: first tell by [`RouteInput::Sending`] when the tunnel was heard.
-    Send { tunnel: TunnelId, packet: Bytes, watched: bool },
+    /// Send a packet into a tunnel.
+    Send(Carried, Bytes),
     /// Let what was sent leave before anything more is sent. Packets that waited for a tunnel do not wait for one
     /// another.
     Flush,
-    /// Hand a packet to applications if its inner source is one of the peer's addresses.
-    Deliver { peer: PeerId, addresses: Option<Virtual>, packet: Bytes },
     /// Tell the application that the access rules do not permit its packet.
     Prohibited(Bytes),
     /// Answer a DNS query.
@@ -138,6 +132,21 @@ pub(super) enum RouteOutput {
 impl RouteOutput {
     fn dropped(reason: DropReason) -> Self {
         Self::Event(Event::Dropped(reason))
+    }
+}
+
+/// The tunnel that carries a packet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Carried {
+    /// The tunnel.
+    pub(super) tunnel: TunnelId,
+    /// Whether to tell first by [`RouteInput::Sending`] when the tunnel was heard.
+    pub(super) watched: bool,
+}
+
+impl From<&Up> for Carried {
+    fn from(up: &Up) -> Self {
+        Self { tunnel: up.tunnel, watched: up.is_watched() }
     }
 }
 
@@ -222,12 +231,6 @@ impl Part for Routes {
             RouteInput::TunnelReady(tunnel) => self.on_tunnel_ready(turn, tunnel),
             RouteInput::TunnelUp(tunnel, up) => self.on_tunnel_up(turn, tunnel, up),
             RouteInput::TunnelDown(tunnel, reason) => self.on_tunnel_down(turn, tunnel, reason),
-            RouteInput::Arrived(tunnel, packet) => self.on_arrived(turn, tunnel, packet),
-            RouteInput::Received(id, bytes) => {
-                if let Some(peer) = self.peers.find_mut(id) {
-                    peer.traffic.received += bytes as u64;
-                }
-            }
             RouteInput::Sending { tunnel, heard_at, answer_due } => {
                 self.watch_silence(turn, tunnel, heard_at, answer_due);
             }
@@ -320,6 +323,17 @@ impl Routes {
         Some(id)
     }
 
+    /// The tunnel that carries a packet of an application to this virtual address now. `None`: no tunnel is up, or the
+    /// access rules do not let the packet pass; then it has to become a [`RouteInput::Packet`].
+    pub(super) fn carry(&mut self, now: Instant, to: IpAddr, packet: &[u8]) -> Option<Carried> {
+        let peer = self.peers.find_mut(self.peers.owner_of(to)?)?;
+        let carried = Carried::from(peer.up()?);
+        peer.admits(now, true, packet).then(|| {
+            peer.traffic.sent += packet.len() as u64;
+            carried
+        })
+    }
+
     /// Sends a packet to a peer, or holds it until there is a tunnel.
     fn send(&mut self, turn: &mut Turn<'_, RouteOutput>, id: PeerId, packet: Bytes) {
         let Some(peer) = self.peers.find_mut(id) else { return };
@@ -330,12 +344,11 @@ impl Routes {
         }
         if let Some(tunnel) = ahead {
             peer.sent_ahead(packet.len());
-            return turn.push(RouteOutput::Send { tunnel, packet, watched: false });
+            return turn.push(RouteOutput::Send(Carried { tunnel, watched: false }, packet));
         }
-        if let PeerState::Up(up) = &peer.state {
-            let (tunnel, watched) = (up.tunnel, up.is_watched());
+        if let Some(carried) = peer.up().map(Carried::from) {
             peer.traffic.sent += packet.len() as u64;
-            turn.push(RouteOutput::Send { tunnel, packet, watched });
+            turn.push(RouteOutput::Send(carried, packet));
         } else if let Err(reason) = peer.held.push(packet) {
             turn.push(RouteOutput::dropped(reason));
         }

@@ -1,7 +1,5 @@
 //! Tunnels: which one carries packets, and what follows when one is lost or silent.
 
-use bytes::Bytes;
-
 use super::held::Held;
 use super::peer::{Improve, Left, Origin, PeerState};
 use super::table::PeerId;
@@ -191,20 +189,30 @@ impl Routes {
         }
     }
 
-    /// A packet came out of a tunnel. If that tunnel was replaced, the peer still uses it, so it is kept longer.
-    pub(super) fn on_arrived(&mut self, turn: &mut Turn<'_, RouteOutput>, tunnel: TunnelId, packet: Bytes) {
-        let Some(id) = self.peers.by_tunnel(tunnel) else { return };
-        let Some(peer) = self.peers.find_mut(id) else { return };
-        if !peer.admits(turn.now, false, &packet) {
-            return turn.push(RouteOutput::dropped(DropReason::NotPermitted));
+    /// A packet came out of a tunnel. If that tunnel was replaced, the peer still uses it, so it is kept longer. What
+    /// the packet is to applications, `judge` says from the peer's virtual addresses. `None`: the tunnel is unknown.
+    pub(in crate::node) fn arrived<T>(
+        &mut self,
+        now: Instant,
+        tunnel: TunnelId,
+        packet: &[u8],
+        judge: impl FnOnce(Option<Virtual>) -> Result<T, DropReason>,
+    ) -> Option<Result<T, DropReason>> {
+        let id = self.peers.by_tunnel(tunnel)?;
+        let peer = self.peers.find_mut(id)?;
+        if !peer.admits(now, false, packet) {
+            return Some(Err(DropReason::NotPermitted));
         }
-        let addresses = peer.addresses;
+        let judged = judge(peer.addresses);
+        if judged.is_ok() {
+            peer.traffic.received += packet.len() as u64;
+        }
         if let Some(replaced) = peer.up_mut().and_then(|up| up.replaced.as_mut())
             && replaced.tunnel == tunnel
         {
-            replaced.until = turn.now + REPLACED_LINGER;
+            replaced.until = now + REPLACED_LINGER;
             self.peers.rearm(id);
         }
-        turn.push(RouteOutput::Deliver { peer: id, addresses, packet });
+        Some(judged)
     }
 }

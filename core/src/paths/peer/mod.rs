@@ -415,6 +415,11 @@ impl Paths {
         self.used.map(|number| self.paths[&number].candidate.way)
     }
 
+    /// Whether a path is in use.
+    pub fn has_used(&self) -> bool {
+        self.used.is_some()
+    }
+
     /// The time of the last input.
     pub fn last_input(&self) -> Instant {
         self.now

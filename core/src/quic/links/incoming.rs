@@ -67,8 +67,8 @@ impl Links {
                 // quinn's receive buffer holds no more than this, and drops the oldest datagram beyond it.
                 if link.taken.1 > DATAGRAM_BUFFER / 2 {
                     self.move_on(now, id);
-                } else {
-                    self.touch(id);
+                } else if !std::mem::replace(&mut link.touched, true) {
+                    self.touched.push(id);
                 }
                 return Some(id);
             }

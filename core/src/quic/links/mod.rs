@@ -108,10 +108,10 @@ pub enum LinkOutput {
 }
 
 /// Why a DATAGRAM frame was not taken.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum DatagramRefused {
-    /// Longer than the path or the peer takes now; the limit in bytes.
-    TooLarge(usize),
+    /// These data are longer than the path or the peer takes now; the limit in bytes.
+    TooLarge(usize, Bytes),
     /// The send buffer is full.
     Full,
     /// No such link, or it is not up.
@@ -340,14 +340,6 @@ impl Links {
         id
     }
 
-    fn touch(&mut self, id: LinkId) {
-        if let Some(link) = self.links.get_mut(&id)
-            && !std::mem::replace(&mut link.touched, true)
-        {
-            self.touched.push(id);
-        }
-    }
-
     /// Makes [`Self::poll`] give what arrived on established links, before [`Self::finish`] answers it.
     pub fn deliver(&mut self) {
         let time = self.config.tls.judging();
@@ -453,18 +445,20 @@ impl Links {
         let Some(link) = self.links.get_mut(&id).filter(|l| l.connected && !l.closed) else {
             return Err(DatagramRefused::Closed);
         };
-        let sent = match link.connection.datagrams().send(data, false) {
-            Ok(()) => Ok(()),
-            Err(SendDatagramError::TooLarge) => {
-                Err(DatagramRefused::TooLarge(link.connection.datagrams().max_size().unwrap_or(0)))
-            }
-            Err(SendDatagramError::Blocked(_)) => Err(DatagramRefused::Full),
-            Err(SendDatagramError::UnsupportedByPeer | SendDatagramError::Disabled) => Err(DatagramRefused::Closed),
+        // quinn does not give back what is too large.
+        let sent = match link.connection.datagrams().max_size() {
+            Some(limit) if data.len() > limit => Err(DatagramRefused::TooLarge(limit, data)),
+            _ => link.connection.datagrams().send(data, false).map_err(|error| match error {
+                SendDatagramError::Blocked(_) => DatagramRefused::Full,
+                SendDatagramError::TooLarge | SendDatagramError::UnsupportedByPeer | SendDatagramError::Disabled => {
+                    DatagramRefused::Closed
+                }
+            }),
         };
         if link.connection.datagrams().send_buffer_space() < DATAGRAM_BUFFER / 2 {
             self.move_on(now, id);
-        } else {
-            self.touch(id);
+        } else if !std::mem::replace(&mut link.touched, true) {
+            self.touched.push(id);
         }
         sent
     }

@@ -146,8 +146,8 @@ impl Standing {
             Event::NoTcp(why) if why.explains() => {
                 // An attempt may end after the login has been given up.
                 let failed = self.trouble.as_ref().map(|(failed, _)| failed.clone());
-                if let Some(failed) = failed.filter(|failed| failed.tcp.as_ref() != Some(why)) {
-                    self.explain(now, Failed { tcp: Some(why.clone()), ..failed }, None);
+                if let Some(failed) = failed.filter(|failed| failed.tcp.as_ref() != Some(&**why)) {
+                    self.explain(now, Failed { tcp: Some((**why).clone()), ..failed }, None);
                 }
             }
             Event::StillRelayed { peer, reason } => {

@@ -45,7 +45,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
-use cyphonic_core::event::{DropReason, Event, Signal};
+use cyphonic_core::event::{DropReason, Event};
 use cyphonic_core::machine::Input;
 use cyphonic_core::name::Party;
 use cyphonic_core::node::{MAX_HELD_PACKETS, MAX_PEERS, Node, NodeCommand};
@@ -317,7 +317,7 @@ impl Assault<'_> {
     fn repeat_one(&mut self, actor: Actor, datagram: &Datagram) -> (u64, Vec<Event>) {
         let (delivered, mut events) = self.inject(datagram, datagram.from, &datagram.payload);
         // A message that came too early the first time may be accepted now. Its answer then counts as repeated.
-        events.retain(|event| !matches!(event, Event::Signal(Signal { repeated: true, .. })));
+        events.retain(|event| !matches!(event, Event::Signal(signal) if signal.repeated));
         events.retain(|event| !self.is_refusal(actor, event));
         // A node asks for a peer only because of its own packet: an application sent one at this instant.
         if events.iter().any(|event| matches!(event, Event::RouteRequested { .. })) {
@@ -329,11 +329,10 @@ impl Assault<'_> {
     /// Whether an event is only a refusal: the NMS's to a node that is not registered, or the TRS's of an old epoch. A
     /// refusal may be repeated.
     fn is_refusal(&self, actor: Actor, event: &Event) -> bool {
-        match event {
-            Event::Signal(Signal { to: Party::Node(name), what: "Error", .. }) => {
-                actor == Actor::Nms && !self.world.is_registered(name)
-            }
-            Event::Signal(Signal { what: "Relay Epoch", .. }) => actor == Actor::Trs,
+        let Event::Signal(signal) = event else { return false };
+        match (signal.what, &signal.to) {
+            ("Error", Party::Node(name)) => actor == Actor::Nms && !self.world.is_registered(name),
+            ("Relay Epoch", _) => actor == Actor::Trs,
             _ => false,
         }
     }
@@ -510,7 +509,7 @@ impl Assault<'_> {
 
 /// Whether an event says that a handshake was completed.
 fn is_handshake(event: &Event) -> bool {
-    matches!(event, Event::Signal(Signal { what: "QUIC handshake", .. }))
+    matches!(event, Event::Signal(signal) if signal.what == "QUIC handshake")
 }
 
 /// Whether an event is part of asking for a peer.

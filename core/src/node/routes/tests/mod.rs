@@ -64,6 +64,10 @@ fn tunnel(word: &str) -> TunnelId {
     TunnelId(word.trim_start_matches('t').trim_end_matches('r').parse().unwrap())
 }
 
+fn sends(carried: Carried) -> String {
+    format!("send t{}{}", carried.tunnel.0, if carried.watched { "?" } else { "" })
+}
+
 fn failure(word: &str) -> Failure {
     match word {
         "timeout" => Failure::Timeout,
@@ -134,6 +138,19 @@ impl Rows for Case {
         &mut self.routes
     }
 
+    fn ask(&mut self, now: Instant, words: &[&str]) -> Option<String> {
+        match *words {
+            ["packet", to] => self.routes.carry(now, virtual_of(to).v4.into(), b"packet").map(sends),
+            ["arrived", id] => {
+                let judge = |addresses: Option<Virtual>| {
+                    Ok(format!("deliver {}", addresses.map_or("?".into(), |own| own.v4.to_string())))
+                };
+                self.routes.arrived(now, tunnel(id), b"packet", judge)?.ok()
+            }
+            _ => None,
+        }
+    }
+
     fn input(&mut self, _now: Instant, words: &[&str]) -> RouteInput {
         match *words {
             ["registered"] => RouteInput::Registered(virtual_of("me")),
@@ -162,7 +179,6 @@ impl Rows for Case {
             ),
             ["ready", id] => RouteInput::TunnelReady(tunnel(id)),
             ["down", id, why] => RouteInput::TunnelDown(tunnel(id), failure(why)),
-            ["arrived", id] => RouteInput::Arrived(tunnel(id), Bytes::from_static(b"packet")),
             ["sending", id, heard, due] => RouteInput::Sending {
                 tunnel: tunnel(id),
                 heard_at: heard.parse().ok().map(Instant::from_millis),
@@ -187,13 +203,8 @@ impl Rows for Case {
             RouteOutput::DoubtNms => "doubt".into(),
             RouteOutput::Build { tunnel, .. } => format!("build t{}", tunnel.0),
             RouteOutput::Forget(tunnel) => format!("forget t{}", tunnel.0),
-            RouteOutput::Send { tunnel, watched, .. } => {
-                format!("send t{}{}", tunnel.0, if watched { "?" } else { "" })
-            }
+            RouteOutput::Send(carried, _) => sends(carried),
             RouteOutput::Flush => "flush".into(),
-            RouteOutput::Deliver { addresses, .. } => {
-                format!("deliver {}", addresses.map_or("?".into(), |own| own.v4.to_string()))
-            }
             RouteOutput::Prohibited(_) => "say prohibited".into(),
             RouteOutput::Answer(_, Answer::Addresses(addresses)) => format!("answer {}", addresses.v4),
             RouteOutput::Answer(_, Answer::NoSuchName) => "answer no such name".into(),
