@@ -14,7 +14,7 @@
 
 use std::io::IoSlice;
 
-use bytes::Bytes;
+use bytes::{Buf, Bytes};
 use tun_rs::VIRTIO_NET_HDR_LEN as VNET;
 
 /// Most runs that are searched for the flow of a packet.
@@ -137,10 +137,12 @@ impl Joined {
         let shape = Shape::of(&packet);
         if let Some(shape) = shape {
             let latest = self.runs[..self.used].iter_mut().rev().take(LOOK_BACK).find(|run| run.is_of(shape, &packet));
-            if let Some(run) = latest
-                && run.join(shape, &packet, self.udp)
-            {
-                return;
+            if let Some(run) = latest {
+                if run.fits(shape, &packet, self.udp) {
+                    return run.join(shape, packet);
+                }
+                // A later packet must not overtake this one.
+                run.ended = true;
             }
         }
         if self.used == self.runs.len() {
@@ -191,29 +193,24 @@ impl Run {
         self.shape.is_some_and(|own| own.same_flow(shape, self.headers(), packet))
     }
 
-    /// Joins a packet of the same flow. If the packet does not fit, the run ends, because a later packet must not
-    /// overtake it.
-    fn join(&mut self, shape: Shape, packet: &Bytes, udp: bool) -> bool {
-        let fits = self.fits(shape, packet, udp);
-        self.ended |= !fits;
-        if !fits {
-            return false;
-        }
+    /// Joins a packet that fits.
+    fn join(&mut self, shape: Shape, mut packet: Bytes) {
         if self.parts.len() == 1 {
             let first = &mut self.parts[0];
             self.head.extend_from_slice(&first[..shape.all]);
-            *first = first.slice(shape.all..);
+            first.advance(shape.all);
         }
         if shape.protocol == TCP {
             self.head[VNET + shape.ip + 13] |= packet[shape.ip + 13] & PSH;
         }
-        let payload = packet.slice(shape.all..);
-        self.payload += payload.len();
-        self.ended = payload.len() < self.segment || self.parts.len() + 1 == MAX_PARTS || is_last(shape, packet);
-        self.parts.push(payload);
-        true
+        let is_last = is_last(shape, &packet);
+        packet.advance(shape.all);
+        self.payload += packet.len();
+        self.ended = packet.len() < self.segment || self.parts.len() + 1 == MAX_PARTS || is_last;
+        self.parts.push(packet);
     }
 
+    /// Whether a packet of the same flow fits at the end.
     fn fits(&self, shape: Shape, packet: &[u8], udp: bool) -> bool {
         let Some(own) = self.shape else { return false };
         let (headers, payload) = (self.headers(), packet.len().saturating_sub(shape.all));
@@ -269,16 +266,21 @@ fn is_last(shape: Shape, packet: &[u8]) -> bool {
     shape.protocol == TCP && packet[shape.ip + 13] & PSH != 0
 }
 
-/// The sum of 16-bit words as they lie in memory (RFC 1071 §2 B), in larger words: carries are added by [`fold`].
+/// The sum of 16-bit words as they lie in memory (RFC 1071 §2 B), in larger words: carries are added by [`fold`]. Each
+/// half of eight bytes has a sum of its own, so that the compiler can add several at once.
 fn sum(bytes: &[u8]) -> u64 {
     let words = bytes.chunks_exact(8);
     let mut rest = [0; 8];
     rest[..words.remainder().len()].copy_from_slice(words.remainder());
-    let whole: u128 = words.map(|word| u128::from(u64::from_ne_bytes(word.try_into().expect("eight bytes")))).sum();
-    let sum = whole + u128::from(u64::from_ne_bytes(rest));
-    // Both halves of the sum, and of its low half, are sums of words.
-    let (low, high) = (sum as u64, (sum >> 64) as u64);
-    (low & 0xffff_ffff) + (low >> 32) + high
+    let (mut low, mut high) = (0, 0);
+    let mut add = |word: [u8; 8]| {
+        let word = u64::from_ne_bytes(word);
+        low += word & 0xffff_ffff;
+        high += word >> 32;
+    };
+    words.for_each(|word| add(word.try_into().expect("eight bytes")));
+    add(rest);
+    low + high
 }
 
 fn fold(mut sum: u64) -> u16 {
