@@ -94,6 +94,9 @@ impl Paths {
     /// Sends a datagram on every path now and then, because the path in use is in doubt and no other one is alive. The
     /// peer may still wait for the end of the handshake, and cannot read probes until then.
     fn spread(&mut self, now: Instant, used: PathNumber, datagrams: &Datagrams, silent: &mut SilentTargets) {
+        if self.searches_mtu(datagrams) {
+            return;
+        }
         self.spread_at = now + PATH_SPREAD;
         let others = self.paths.iter().filter(|(number, path)| path.announced && **number != used);
         let others: Vec<_> = others.map(|(&number, _)| number).collect();
@@ -105,6 +108,9 @@ impl Paths {
     /// Sends on a second path beside the path in use. Datagrams beyond the amplification limit of the peer's new
     /// address wait until more bytes come from that address.
     fn copy(&mut self, now: Instant, beside: PathNumber, datagrams: Datagrams, silent: &mut SilentTargets) {
+        if self.searches_mtu(&datagrams) {
+            return;
+        }
         if self.bridge.is_some_and(|bridge| bridge.to == beside) && !self.paths[&beside].is_alive() {
             if self.backlog.len() >= MAX_BACKLOG {
                 self.backlog.pop_front();
@@ -114,6 +120,12 @@ impl Paths {
         } else {
             self.dispatch(now, beside, datagrams, silent);
         }
+    }
+
+    /// Whether a datagram belongs to QUIC's search for the path MTU: it is longer than any before. It concerns the path
+    /// in use. If it went by a second, wider path as well, its acknowledgement would say that the path in use is wide.
+    fn searches_mtu(&self, datagrams: &Datagrams) -> bool {
+        datagrams.longest() > usize::from(self.delivery.mtu.max(LEAST_MTU))
     }
 
     pub(super) fn flush_backlog(&mut self, now: Instant, silent: &mut SilentTargets) {
