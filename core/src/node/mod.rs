@@ -407,7 +407,8 @@ impl Node {
             self.knows(&self.services.trs_name.clone(), &relay.addresses);
         }
         let (slow, signaling) = (header.flags.is_slow(), self.signaling.agreed(header.flags.signaling()));
-        let asked = Asked { initiator, transaction, slow, signaling, granted: initiator && header.flags.is_granted() };
+        let granted = initiator && header.flags.is_granted();
+        let asked = Asked { initiator, transaction, slow, signaling, granted, searches: Duration::ZERO };
         self.tell_routes(now, RouteInput::Direction { count, asked, direction: Box::new(direction) });
     }
 

@@ -5,6 +5,8 @@
 //! output of one part become an input of another. So each part can be tested alone, by rows of (state, input) → (state,
 //! outputs). Packets go a shorter way: see `packets`.
 
+use std::time::Duration;
+
 use rand_chacha::ChaCha20Rng;
 use rand_chacha::rand_core::{RngCore, SeedableRng};
 
@@ -29,6 +31,9 @@ pub(super) struct Asked {
     pub(super) signaling: Signaling,
     /// Whether the path at the TRS ends with a grant, which this node renews (conventional method).
     pub(super) granted: bool,
+    /// How long the new tunnel counts at least as searching its path MTU: the stream carries large packets meanwhile. A
+    /// tunnel that replaces one that is up loses no packet that the old one would carry.
+    pub(super) searches: Duration,
 }
 
 /// A part of a node.

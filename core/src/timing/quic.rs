@@ -17,6 +17,11 @@ timings! {
     /// longer than 300 ms, the first packet is sent twice without need.
     INITIAL_RTT: Duration = Duration::from_millis(100);
 
+    /// How long path MTU discovery on a tunnel may take.
+    ///
+    /// Why: it takes some round trips, and a few more if probes are lost.
+    MTU_DISCOVERY: Duration = Duration::from_secs(2);
+
     /// A client sends something this often on a link to a service.
     ///
     /// Why: a restarted service answers that it does not know the link, and the node registers again. It is equal to

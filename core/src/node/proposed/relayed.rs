@@ -333,7 +333,6 @@ impl Proposed {
         tunnel.progress(now);
         let (transaction, request) = (tunnel.transaction, tunnel_request(&self.name, tunnel, None));
         let flags = Flags(0).with_handover(self.handover).with_signaling(tunnel.signaling);
-        tunnel.carrier.discovering = now + self.quic.options.discovery;
         if let TunnelState::EndToEnd(end) = &mut tunnel.state {
             end.is_requested = true;
         }

@@ -209,13 +209,15 @@ pub(super) struct Carrier {
     pub(super) framing: Framing,
     path: PathId,
     sequence: u32,
+    /// How long path MTU discovery may take.
+    discovery: Duration,
     /// Until this time path MTU discovery may still find a larger size.
-    pub(super) discovering: Instant,
+    discovering: Instant,
 }
 
 impl Carrier {
-    pub(super) fn new(framing: Framing, path: PathId) -> Self {
-        Self { framing, path, sequence: 0, discovering: Instant::ZERO }
+    fn new(framing: Framing, path: PathId, discovery: Duration) -> Self {
+        Self { framing, path, sequence: 0, discovery, discovering: Instant::ZERO }
     }
 
     fn framed(&mut self, packet: &[u8]) -> Bytes {
@@ -298,7 +300,7 @@ impl Proposed {
         now: Instant,
         id: TunnelId,
         direction: &RouteDirection,
-        Asked { initiator, transaction, slow, signaling, .. }: Asked,
+        Asked { initiator, transaction, slow, signaling, searches, .. }: Asked,
     ) {
         self.remove(now, id);
         if signaling == Signaling::Confirmed && !initiator && !direction.dial && direction.relay.is_none() {
@@ -318,7 +320,7 @@ impl Proposed {
             relay: direction.relay.clone(),
             transaction,
             outbound,
-            carrier: Carrier::new(self.framing, outbound),
+            carrier: Carrier::new(self.framing, outbound, self.quic.options.discovery.max(searches)),
             state: TunnelState::Expecting(None),
             agreed: Handover::Rebuild,
             candidates: direction.candidates.clone(),
@@ -469,8 +471,11 @@ impl Proposed {
     }
 
     /// A link with a peer is up, and the search for its path MTU begins.
-    pub(super) fn watch_search(&mut self, now: Instant, tunnel: TunnelId) {
-        self.searches.set(tunnel, Some(now + MTU_SEARCH_SILENCE));
+    pub(super) fn watch_search(&mut self, now: Instant, id: TunnelId) {
+        self.searches.set(id, Some(now + MTU_SEARCH_SILENCE));
+        if let Some(tunnel) = self.tunnels.get_mut(&id) {
+            tunnel.carrier.discovering = now + tunnel.carrier.discovery;
+        }
     }
 
     /// Gives up a tunnel whose path seems to have been ended by the search for its path MTU. The NAT may have dropped
@@ -527,7 +532,6 @@ impl Proposed {
         tunnel.progress(now);
         let (to, request) = (Party::Node(tunnel.name.clone()), tunnel_request(&self.name, tunnel, None));
         let (transaction, path) = (tunnel.transaction, tunnel.outbound.0);
-        tunnel.carrier.discovering = now + self.quic.options.discovery;
         let flags = Flags(0).with_handover(self.handover).with_signaling(tunnel.signaling);
         self.send_flagged(now, link, to, (transaction, flags), path, &request);
         self.ready(id);
@@ -589,7 +593,6 @@ impl Proposed {
         let Some(tunnel) = self.tunnels.get_mut(&id) else { return };
         let Some(remote) = used.or(remote) else { return };
         tunnel.state = TunnelState::Up(path);
-        tunnel.carrier.discovering = now + self.quic.options.discovery;
         self.timers.set(id, next.map(|due| due.at));
         let up = TunnelUp {
             peer: tunnel.name.clone(),

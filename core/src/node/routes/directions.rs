@@ -1,6 +1,7 @@
 //! Route Directions: which ones the node obeys, and which tunnels they replace.
 
 use std::net::IpAddr;
+use std::time::Duration;
 
 use super::peer::Origin;
 use super::table::PeerId;
@@ -13,6 +14,7 @@ use crate::route::Pattern;
 use crate::timers::Backoff;
 use crate::timing::node::{DIRECT_HEAD_START, DIRECTION_RETRY, ROUTE_TIMEOUT};
 use crate::timing::patient;
+use crate::timing::quic::MTU_DISCOVERY;
 
 impl Routes {
     pub(super) fn on_direction(
@@ -81,8 +83,9 @@ impl Routes {
         if asks_for_relay && !relayed {
             peer.search.relay_at = Some(now + DIRECT_HEAD_START);
         }
+        let searches = if peer.up().is_some() { MTU_DISCOVERY } else { Duration::ZERO };
         self.peers.rearm(id);
-        turn.push(RouteOutput::Build { tunnel, asked, direction });
+        turn.push(RouteOutput::Build { tunnel, asked: Asked { searches, ..asked }, direction });
     }
 
     /// Whether a Route Direction is believed. It has to answer a request of ours, and may not give a virtual address to

@@ -15,6 +15,7 @@ use cyphonic_core::paths::strategy::Handover;
 use cyphonic_core::quic::{Congestion, PATHED_CID_LEN, QuicOptions};
 use cyphonic_core::signaling::Signaling;
 use cyphonic_core::timing::node::TUNNEL_LIFETIME;
+use cyphonic_core::timing::quic::MTU_DISCOVERY;
 
 use super::dns::Resolver;
 use super::own::{Own, Renewal};
@@ -27,8 +28,6 @@ use crate::{files, net, signup};
 
 /// How much longer the connection IDs of `seamless` are, bytes.
 const MORE_CID: u16 = PATHED_CID_LEN as u16 - 8;
-/// How long path MTU discovery may take: some round trips, and a few more if probes are lost.
-const DISCOVERY: Duration = Duration::from_secs(2);
 /// Datagrams that leave together: as many full-sized ones as one system call can send.
 const SEGMENTS: usize = 44;
 /// Packets of a tunnel before an acknowledgement. The packets inside have acknowledgements of their own.
@@ -160,7 +159,7 @@ pub(super) fn plan(settings: NodeSettings) -> Result<Plan, Failure> {
         congestion: settings.congestion.map_or(Congestion::of(framing), Congestion::from),
         acks_after: Some(ACKS_AFTER),
         segments: SEGMENTS,
-        discovery: DISCOVERY,
+        discovery: MTU_DISCOVERY,
         ..defaults
     };
     if quic.max_udp_payload < 1200 || quic.keep_alive >= quic.idle_timeout {

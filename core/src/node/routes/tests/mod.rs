@@ -6,6 +6,7 @@
 mod optimal;
 
 use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
 
 use bytes::Bytes;
 
@@ -127,7 +128,8 @@ fn direction(transaction: u32, words: &[&str]) -> RouteInput {
         permissions: AtEnd(None),
     };
     let initiator = number.starts_with('#');
-    let asked = Asked { initiator, transaction, slow: false, signaling: Signaling::Paper, granted: false };
+    let (slow, signaling) = (false, Signaling::Paper);
+    let asked = Asked { initiator, transaction, slow, signaling, granted: false, searches: Duration::ZERO };
     RouteInput::Direction { count, asked, direction: Box::new(direction) }
 }
 
