@@ -235,9 +235,12 @@ impl Node {
     }
 
     /// The services are reached by the other way, UDP or TCP, from now on: a handover without new addresses.
-    fn switch(&mut self, now: Instant) {
+    fn switch(&mut self, now: Instant, way: Option<(SocketAddr, SocketAddr)>) {
         if self.cloud.is_registered() {
-            let places = self.carriage.places().clone();
+            let mut places = self.carriage.places().clone();
+            if let Some((local, remote)) = way {
+                places.keep(local, remote);
+            }
             self.hand_over(now, &places);
         }
     }
@@ -297,7 +300,7 @@ impl Node {
                     self.carriage.ask_nms(now);
                     self.drain_carriage(now);
                 }
-                FallbackOutput::Switched => self.switch(now),
+                FallbackOutput::Switched(way) => self.switch(now, way),
             }
         }
     }

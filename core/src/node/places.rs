@@ -55,10 +55,11 @@ impl Places {
         self.turn = self.turn.wrapping_add(usize::from(!self.prefer_v4));
     }
 
-    /// Notes that a service answered to `local`. Packets to services are sent from this address first.
-    pub(super) fn keep(&mut self, local: SocketAddr) {
-        if self.has(true) && self.has(false) {
-            self.prefer_v4 = local.is_ipv4();
+    /// Notes that a service at `remote`, as it is reached from here, answered to `local`. Packets to services are sent
+    /// from this address and by this family first.
+    pub(super) fn keep(&mut self, local: SocketAddr, remote: SocketAddr) {
+        if self.has(false) && (self.has(true) || self.nat64.is_some()) {
+            self.prefer_v4 = self.is_by_v4(remote);
         }
         let mut of_family = self.addresses.iter().filter(|a| a.is_ipv4() == local.is_ipv4());
         if self.local(local.is_ipv4()) != Some(local)
@@ -68,15 +69,15 @@ impl Places {
         }
     }
 
-    /// As [`Self::first`], but by another family if there is one.
+    /// As [`Self::first`], but by another family if there is one. What a NAT64 translates counts as IPv4.
     pub(super) fn other(&self, remotes: &[SocketAddr]) -> Option<(SocketAddr, SocketAddr)> {
         let first = self.first(remotes)?;
-        let others = self.all(remotes);
+        let (others, by_v4) = (self.all(remotes), self.is_by_v4(first.1));
         let other_address = || {
             let turned = Self { turn: self.turn.wrapping_add(1), ..self.clone() };
             turned.towards(first.1).filter(|_| self.has_other(first.1.is_ipv4()))
         };
-        others.into_iter().find(|(_, remote)| remote.is_ipv4() != first.1.is_ipv4()).or_else(other_address)
+        others.into_iter().find(|(_, remote)| self.is_by_v4(*remote) != by_v4).or_else(other_address)
     }
 
     /// Every way to `remotes`: from each of the node's addresses, in the order of [`Self::all`].
@@ -127,6 +128,15 @@ impl Places {
         self.addresses.iter().any(|a| a.is_ipv4() == v4)
     }
 
+    /// Whether packets to this address of a service, as it is reached from here, travel over IPv4, if only behind the
+    /// NAT64 of this network.
+    pub(super) fn is_by_v4(&self, remote: SocketAddr) -> bool {
+        match remote.ip() {
+            IpAddr::V4(_) => true,
+            IpAddr::V6(v6) => self.nat64.is_some_and(|prefix| prefix.octets()[..12] == v6.octets()[..12]),
+        }
+    }
+
     fn through_nat64(&self, v4: Ipv4Addr) -> Option<IpAddr> {
         let mut octets = self.nat64?.octets();
         octets[12..].copy_from_slice(&v4.octets());
@@ -167,6 +177,21 @@ mod tests {
         }
         assert_eq!(used, ["2001:db8::5", "192.168.1.5", "2001:db8::5", "10.9.0.5"]);
         assert!(places.has_other(true) && !places.has_other(false));
+    }
+
+    #[test]
+    fn a_service_has_two_ways_where_a_nat64_translates_one_of_its_addresses() {
+        let addresses = ["2001:db8:2::3", "2001:db8:1::2"].map(|text| text.parse().unwrap()).to_vec();
+        let nat64 = Some("64:ff9b::".parse().unwrap());
+        let mut places = Places { addresses, port: 443, nat64, prefer_v4: true, turn: 0 };
+        let remotes: [SocketAddr; 2] = ["[2001:db8::4]:443", "192.0.2.4:443"].map(|text| text.parse().unwrap());
+        let [native, translated] = [remotes[0], "[64:ff9b::192.0.2.4]:443".parse().unwrap()];
+        assert_eq!(places.first(&remotes).unwrap().1, translated);
+        assert_eq!(places.other(&remotes).unwrap().1, native);
+        // The service answers by IPv6, so IPv6 comes first from now on.
+        places.keep("[2001:db8:2::3]:443".parse().unwrap(), native);
+        assert_eq!(places.first(&remotes).unwrap().1, native);
+        assert_eq!(places.other(&remotes).unwrap().1, translated);
     }
 
     #[test]

@@ -159,7 +159,7 @@ impl Conventional {
         match session.open_message(&mut payload) {
             Ok((header, message)) => {
                 *heard = Some(now);
-                self.places.keep(local);
+                self.places.keep(local, remote);
                 if matches!(message, Message::RegistrationResponse(_)) {
                     // The node proves that it receives packets at its address: its next numbers follow this one.
                     session.count_on_from(header.sequence);

@@ -93,8 +93,9 @@ pub(super) enum FallbackOutput {
     Nms(Vec<SocketAddr>),
     /// Nothing is heard by UDP: send a PING to the NMS.
     Ask,
-    /// The services are now reached by TCP instead of UDP, or back: treat it as a move of the node.
-    Switched,
+    /// The services are now reached by TCP instead of UDP, or back: treat it as a move of the node. With the way by
+    /// which UDP gets through again: our address, and the service's.
+    Switched(Option<(SocketAddr, SocketAddr)>),
 }
 
 /// How services are reached, for `status` and `netcheck`.
@@ -447,7 +448,8 @@ impl Fallback {
         if was_blocked {
             self.forget_here();
             self.event(Event::UdpWorks);
-            self.out.push_back(FallbackOutput::Switched);
+            let way = self.services.get(&remote).map(|service| (service.local, remote));
+            self.out.push_back(FallbackOutput::Switched(way));
         }
     }
 
@@ -501,7 +503,7 @@ impl Fallback {
             (service.by_tcp, service.unanswered, service.returning) = (true, Unanswered::default(), false);
         }
         self.event(Event::UdpBlocked { service });
-        self.out.push_back(FallbackOutput::Switched);
+        self.out.push_back(FallbackOutput::Switched(None));
     }
 
     fn event(&mut self, event: Event) {
@@ -543,7 +545,7 @@ impl Fallback {
             if self.race_at(service).is_some_and(|at| at <= now) {
                 if self.udp == Udp::Works {
                     // A service that has forgotten a connection does not answer it, but answers a new one.
-                    self.try_udp(now, remote);
+                    self.try_udp(now, remote, 0);
                 }
                 self.open(now, remote);
                 continue;
@@ -578,16 +580,20 @@ impl Fallback {
             self.probe = None;
         }
         if let Some((at, wait)) = self.next_probe.filter(|(at, _)| *at <= now) {
-            self.next_probe = Some((at + wait, (wait * 2).min(LONGEST_UDP_PROBE)));
-            // Each service has its turn, because one of them may be unreachable by UDP.
+            // Each service has its turn, because one of them may be unreachable by UDP. Then each of our addresses has,
+            // because one of two networks may let UDP out. The back-off grows only while the last of them has its turn.
             let is_open = |service: &Service| service.conduit.as_ref().is_some_and(Conduit::is_open);
             let is_there = |service: &Service| is_open(service) || !service.by_tcp;
             let all: Vec<SocketAddr> =
                 self.services.iter().filter(|(_, service)| is_there(service)).map(|(&remote, _)| remote).collect();
-            if let Some(&remote) = all.get(self.probes as usize % all.len().max(1)) {
+            let (service, turn) = (self.probes as usize % all.len().max(1), self.probes as usize / all.len().max(1));
+            let mut is_last = true;
+            if let Some(&remote) = all.get(service) {
                 self.probes += 1;
-                self.try_udp(now, remote);
+                is_last = self.try_udp(now, remote, turn);
             }
+            let next = if is_last { (wait * 2).min(LONGEST_UDP_PROBE) } else { wait };
+            self.next_probe = Some((at + wait, next));
         }
     }
 

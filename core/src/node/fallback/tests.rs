@@ -126,3 +126,26 @@ fn what_a_trs_forwards_is_no_ground_to_leave_it_and_its_own_silence_is() {
         }
     }
 }
+
+#[test]
+fn while_udp_is_blocked_it_is_tried_from_every_address_of_the_node() {
+    let (nms, trs) = (at("192.0.2.3:443"), at("192.0.2.4:443"));
+    let mut fallback = fallback(nms, trs);
+    fallback.here = vec!["198.51.100.1".parse().unwrap(), "203.0.113.9".parse().unwrap()];
+    fallback.blocked(nms);
+    fallback.next_probe = Some((Instant::ZERO, Duration::from_secs(10)));
+    // As if TCP connections to both stood: only a service that is reached is tried.
+    fallback.services.values_mut().for_each(|service| service.by_tcp = false);
+    let mut tried = Vec::new();
+    for second in 0..60 {
+        fallback.handle_timeout(Instant::from_millis(second * 1_000));
+        while let Some(output) = fallback.poll() {
+            if let FallbackOutput::Pass(Output::Transmit(transmit)) = output {
+                tried.push((second, transmit.local.ip().to_string()));
+            }
+        }
+    }
+    let (usual, other) = ("198.51.100.1", "203.0.113.9");
+    let tried: Vec<(u64, &str)> = tried.iter().map(|(second, from)| (*second, from.as_str())).collect();
+    assert_eq!(tried, [(0, usual), (10, usual), (20, other), (30, other), (50, usual)]);
+}

@@ -1,6 +1,6 @@
 //! Attempts at UDP in a network that blocks it, to find out whether UDP gets through now.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use bytes::BytesMut;
 use rand_chacha::rand_core::RngCore;
@@ -47,21 +47,31 @@ impl Fallback {
         }
         if is_answer {
             self.probe = None;
+            if let Some(service) = self.services.get_mut(&remote) {
+                service.local = local;
+            }
             self.gets_through(now, remote);
         }
         true
     }
 
-    /// Sends the first packet of a QUIC connection to a service by UDP.
-    pub(super) fn try_udp(&mut self, now: Instant, remote: SocketAddr) {
-        let Some(service) = self.services.get(&remote) else { return };
-        let (local, name) = (service.local, service.name.clone());
+    /// Sends the first packet of a QUIC connection to a service by UDP, from the `turn`th of our addresses: 0 is the
+    /// one from which the service is reached. Returns whether no address is left that has not had its turn.
+    pub(super) fn try_udp(&mut self, now: Instant, remote: SocketAddr, turn: usize) -> bool {
+        let Some(service) = self.services.get(&remote) else { return true };
+        let (mut local, name) = (service.local, service.name.clone());
+        let of_family: Vec<IpAddr> = self.here.iter().copied().filter(|a| a.is_ipv4() == local.is_ipv4()).collect();
+        let first = of_family.iter().position(|&address| address == local.ip()).unwrap_or_default();
+        if let Some(at) = (first + turn).checked_rem(of_family.len()) {
+            local.set_ip(of_family[at]);
+        }
+        let is_last = turn % of_family.len().max(1) + 1 >= of_family.len();
         let mut tag = RelayCid([0; 8]);
         self.rng.fill_bytes(&mut tag.0);
         let Ok(mut links) = Links::new(self.quic.clone(), CidScheme::Relayed(tag), false, &mut self.rng) else {
-            return;
+            return is_last;
         };
-        let Some(link) = links.connect(now, local, remote, &name, None, Load::Signaling) else { return };
+        let Some(link) = links.connect(now, local, remote, &name, None, Load::Signaling) else { return is_last };
         self.unheard.tried(now);
         while let Some(output) = links.poll() {
             if let LinkOutput::Transmit(transmit) = output {
@@ -69,5 +79,6 @@ impl Fallback {
             }
         }
         self.probe = Some(Probe { tag, links, link, remote, until: now + UDP_PROBE_WAIT });
+        is_last
     }
 }

@@ -32,7 +32,7 @@ impl Proposed {
     /// Another pair of addresses to reach the service of a link: of the other family, or from another address of ours.
     fn other_way(&self, link: LinkId, at: &[SocketAddr]) -> Option<(SocketAddr, SocketAddr)> {
         let (local, remote) = (self.links.local(link)?, self.links.remote(link)?);
-        let differs = |way: &(SocketAddr, SocketAddr)| way.0 != local || way.1.is_ipv4() != remote.is_ipv4();
+        let differs = |way: &(SocketAddr, SocketAddr)| *way != (local, remote);
         [self.places.first(at), self.places.other(at)].into_iter().flatten().find(differs)
     }
 

@@ -314,9 +314,7 @@ impl Proposed {
         let Ok(message) = Message::decode_body(header.kind, &body) else { return self.dropped(DropReason::BadBody) };
         match self.owners.get(&link) {
             Some(Owner::As { transaction }) if *transaction == header.transaction => {
-                if let Some(local) = self.links.local(link) {
-                    self.places.keep(local);
-                }
+                self.keep_way(link);
                 self.end_logins(now);
                 self.out.push_back(match message {
                     Message::LoginResponse(response) => CarriageOutput::LoggedIn(Box::new(response)),

@@ -168,7 +168,7 @@ impl Proposed {
         for (link, way) in moved {
             if Some(link) == self.nms {
                 // The session is tried there first, so another path begins with the other family.
-                self.places.keep(way.0);
+                self.places.keep(way.0, way.1);
             }
             self.links.rebind(now, link, way);
             if let Some(Owner::Direct(id)) = self.owners.get(&link)

@@ -108,10 +108,15 @@ impl Proposed {
         if let Some(before) = std::mem::replace(&mut self.nms_links.before, old) {
             self.close(now, before);
         }
-        if let Some(local) = self.links.local(link) {
-            self.places.keep(local);
-        }
+        self.keep_way(link);
         self.out.push_back(CarriageOutput::NmsReady);
+    }
+
+    /// A service answers on this link: its way is the one that services are reached by first.
+    pub(super) fn keep_way(&mut self, link: LinkId) {
+        if let Some((local, remote)) = self.links.local(link).zip(self.links.remote(link)) {
+            self.places.keep(local, remote);
+        }
     }
 
     fn end_opening(&mut self, now: Instant) {
@@ -146,8 +151,8 @@ impl Proposed {
             self.close(now, before);
         }
         // Attempts by other paths were begun meanwhile.
-        if let Some(local) = self.nms.and_then(|nms| self.links.local(nms)) {
-            self.places.keep(local);
+        if let Some(nms) = self.nms {
+            self.keep_way(nms);
         }
         let has_other = self.places.other(&self.nms_links.at).is_some();
         self.nms_links.watch = self.nms_silent_at().filter(|_| has_other);
@@ -192,11 +197,9 @@ impl Proposed {
             return self.end_opening(now);
         }
         self.nms_links.watch = Some(now + self.nms_patience(nms));
-        let family = self.links.remote(nms).map(|remote| remote.is_ipv4());
         let (first, other) = (self.places.first(&self.nms_links.at), self.places.other(&self.nms_links.at));
-        let differs = |place: &(SocketAddr, SocketAddr)| {
-            Some(place.1.is_ipv4()) != family || self.links.local(nms) != Some(place.0)
-        };
+        let differs =
+            |place: &(SocketAddr, SocketAddr)| self.links.local(nms).zip(self.links.remote(nms)) != Some(*place);
         if let Some(place) = first.filter(differs).or(other).filter(|_| self.nms_links.opening.is_empty()) {
             self.open_nms_at(now, place);
         }
