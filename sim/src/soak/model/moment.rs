@@ -471,7 +471,7 @@ impl Moment {
         places.into_iter().any(|place| self.nats_before(place.site).any(has_few_sessions))
     }
 
-    /// Whether a node can hear the NMS over good links.
+    /// Whether a node can hear the NMS over good links, through firewalls as they are now.
     pub(super) fn hears_nms(&self, node: usize) -> bool {
         let places = &self.now.nodes[node].interfaces;
         let is_up = !self.down.contains(&LinkAt::Service(ServiceName::Nms)) && is_good(&self.now.services.nms.link);
@@ -479,7 +479,10 @@ impl Moment {
         let is_told_apart = |site| !self.nats_before(site).any(|nat| confuses_nodes(nat.ports, self.is_shared(site)));
         is_up
             && !places.is_empty()
-            && places.iter().all(|place| self.is_online(place.site) && is_told_apart(place.site))
+            && places.iter().all(|place| {
+                let gets_out = oracle::can_register(&self.now, End { node, site: place.site });
+                gets_out && self.is_online(place.site) && is_told_apart(place.site)
+            })
     }
 
     /// Every NAT between a site and the core.
