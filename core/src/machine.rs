@@ -150,8 +150,18 @@ pub enum StreamInput {
     Data(Vec<u8>),
     /// The driver has handed this many more of the bytes of [`StreamOutput::Write`] to TCP.
     Written(usize),
-    /// The connection is gone: closed by the peer, reset, or never established.
+    /// The connection is gone: closed by the peer, reset, or refused.
     Closed,
+    /// The connection that we asked for was not established: nothing answered, or nothing could be sent. It counts as
+    /// [`Self::Closed`].
+    Unanswered,
+}
+
+impl StreamInput {
+    /// Whether the connection is over.
+    pub fn is_end(&self) -> bool {
+        matches!(self, Self::Closed | Self::Unanswered)
+    }
 }
 
 /// A command of the operator of AS, NMS or TRS.

@@ -292,7 +292,7 @@ impl Auth {
                 }
             }
             StreamInput::Data(bytes) => self.on_login_bytes(now, id, &bytes),
-            StreamInput::Closed => {
+            StreamInput::Closed | StreamInput::Unanswered => {
                 self.streams.remove(&id);
                 self.shares.end(id);
                 self.timers.set(id, None);

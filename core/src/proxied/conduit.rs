@@ -155,6 +155,7 @@ impl Conduit {
                 ConduitState::Asked => Trouble::NoUpgrade,
                 ConduitState::Open => Trouble::Lost,
             }),
+            StreamInput::Unanswered => Err(Trouble::TcpSilent),
             StreamInput::Accepted { .. } => Ok(()),
         }
     }

@@ -229,7 +229,7 @@ impl Door {
                 self.written(id, bytes);
                 Vec::new()
             }
-            StreamInput::Closed if self.forget(id) => Vec::new(),
+            StreamInput::Closed | StreamInput::Unanswered if self.forget(id) => Vec::new(),
             event => vec![Input::Stream(id, event)],
         }
     }

@@ -359,6 +359,8 @@ fn a_connection_that_ends_or_stays_silent_says_at_which_step() {
     let mut unconnected = Conduit::new(now, StreamId(1), &plan(443)).unwrap();
     assert_eq!((unconnected.overdue(), unconnected.deadline()), (Some(Trouble::TcpSilent), now + UPGRADE_TIMEOUT));
     assert_eq!(ends(&mut unconnected), Trouble::TcpRefused);
+    let unanswered = unconnected.handle(now, StreamInput::Unanswered, &mut Vec::new());
+    assert_eq!(unanswered, Err(Trouble::TcpSilent), "the driver may give up first");
     let mut direct = fresh(now, None, false);
     assert_eq!((direct.overdue(), ends(&mut direct)), (Some(Trouble::Silent), Trouble::CutOff));
     let mut proxied = fresh(now, Some(connect_request("192.0.2.1:443", None)), false);

@@ -1,8 +1,8 @@
 //! The TCP connections of a role: logins of the conventional method, and UDP proxied in HTTP. Each connection is a
 //! task. Everything is bounded.
 //!
-//! As [`cyphonic_core::machine`] demands, a role gets `Closed` once, and not after its own `Close`. Bytes that it wrote
-//! before are still sent.
+//! As [`cyphonic_core::machine`] demands, a role gets `Closed` or `Unanswered` once, and not after its own `Close`.
+//! Bytes that it wrote before are still sent.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
@@ -94,7 +94,7 @@ impl Streams {
 
     /// Passes an input to the role, if the role may still get it.
     pub(super) fn admit(&mut self, id: StreamId, input: StreamInput) -> Option<StreamInput> {
-        if input == StreamInput::Closed {
+        if input.is_end() {
             self.connections.remove(&id)?;
         }
         Some(input)
@@ -210,8 +210,16 @@ async fn connect(id: StreamId, remote: SocketAddr, told: mpsc::Receiver<Told>, i
         }
         Err(error) => {
             tracing::debug!(%remote, %error, "no TCP connection");
-            let _ = inputs.send((id, StreamInput::Closed, None)).await;
+            let _ = inputs.send((id, unconnected(&error), None)).await;
         }
+    }
+}
+
+/// Why there is no connection: something answered and refused it, or nothing did.
+fn unconnected(error: &io::Error) -> StreamInput {
+    match error.kind() {
+        io::ErrorKind::ConnectionRefused | io::ErrorKind::ConnectionReset => StreamInput::Closed,
+        _ => StreamInput::Unanswered,
     }
 }
 

@@ -1,9 +1,9 @@
 //! The TCP connections of a role on the underlay.
 //!
-//! [`StreamOutput`]s go in, [`StreamInput`]s come out. A role gets [`StreamInput::Closed`] once, and only if it did not
-//! close the connection itself. After its own [`StreamOutput::Close`] it gets no more inputs of that connection. When
-//! the peer closes its half, bytes that the role wrote before are still sent, and then our half is closed too. A
-//! connection whose local address goes away is closed.
+//! [`StreamOutput`]s go in, [`StreamInput`]s come out. A role gets [`StreamInput::Closed`] or
+//! [`StreamInput::Unanswered`] once, and only if it did not close the connection itself. After its own
+//! [`StreamOutput::Close`] it gets no more inputs of that connection. When the peer closes its half, bytes that the role
+//! wrote before are still sent, and then our half is closed too. A connection whose local address goes away is closed.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::net::{IpAddr, SocketAddr};
@@ -161,7 +161,7 @@ impl Streams {
                 };
                 if let Some(loss) = failed {
                     count(losses, loss);
-                    self.events.push_back((id, StreamInput::Closed));
+                    self.events.push_back((id, StreamInput::Unanswered));
                 }
             }
             StreamOutput::Write(data) => {
@@ -237,8 +237,11 @@ impl Streams {
             let socket = self.stack.socket(connection.handle);
             again |= connection.service(now, self.tcp, id, socket, &mut self.events);
             if self.stack.remove_if_over(connection.handle) {
-                if matches!(connection.state, StreamStage::Connecting | StreamStage::Open) {
-                    self.events.push_back((id, StreamInput::Closed));
+                let is_late = connection.began.is_some_and(|began| now >= began + CONNECT.into());
+                match connection.state {
+                    StreamStage::Connecting if is_late => self.events.push_back((id, StreamInput::Unanswered)),
+                    StreamStage::Connecting | StreamStage::Open => self.events.push_back((id, StreamInput::Closed)),
+                    _ => {}
                 }
                 over.push(id);
             }

@@ -78,7 +78,7 @@ impl Conventional {
                 }
                 self.advance_login(now, id);
             }
-            StreamInput::Closed => {
+            StreamInput::Closed | StreamInput::Unanswered => {
                 self.end_login(id, Some(Failure::ConnectionLost));
                 // The other logins need not wait for its answer any more.
                 let others: Vec<StreamId> = self.logins.keys().copied().collect();

@@ -72,7 +72,7 @@ impl Fallback {
             // A late event of a connection that was closed has no effect.
             return (FIRST_STREAM..self.next_stream).contains(&id.0);
         };
-        let is_over = event == StreamInput::Closed;
+        let is_over = event.is_end();
         let mut datagrams = Vec::new();
         let Some(service) = self.services.get_mut(&remote) else { return true };
         let local = service.local;
