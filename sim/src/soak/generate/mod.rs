@@ -28,7 +28,7 @@ use super::model::demands;
 use super::sheet::{Sheet, table};
 
 /// The version of the generator. It grows when a seed gives another plan than before.
-pub const GENERATOR: u32 = 22;
+pub const GENERATOR: u32 = 23;
 /// The most sites, and the most nodes.
 pub const MOST: u64 = 12;
 /// Most plans that are drawn for a seed, until the model demands something of one.
