@@ -122,8 +122,10 @@ pub struct Node {
     reports: Reports,
     inner: Inner,
     out: VecDeque<Output>,
-    /// When the next timer is due, as the driver was told.
+    /// When the next timer is due, as the driver was told. A timer that was overdue by then was due at that moment.
     expected: Option<Instant>,
+    /// The time of the last turn.
+    now: Instant,
     /// Emptied buffers, so that no packet costs an allocation.
     spare_routes: Vec<RouteOutput>,
     spare_inner: Vec<InnerOutput>,
@@ -155,6 +157,7 @@ impl Node {
             carriage,
             out: VecDeque::new(),
             expected: None,
+            now: Instant::ZERO,
             spare_routes: Vec::new(),
             spare_inner: Vec::new(),
         })
@@ -575,6 +578,7 @@ impl Machine for Node {
     type Command = NodeCommand;
 
     fn feed(&mut self, now: Instant, input: Input<NodeCommand>) {
+        self.now = now;
         let late = self.expected.take().map_or(Duration::ZERO, |due| now.saturating_since(due));
         if late >= SLEPT {
             self.wake(now, late);
@@ -651,7 +655,8 @@ impl Machine for Node {
             return output;
         }
         let next = self.next_timer();
-        self.expected = next.map(|due| due.at);
+        // A timer may be set for a time that is past: it is due at once, and nothing slept.
+        self.expected = next.map(|due| due.at.max(self.now));
         Output::Wait(next)
     }
 
