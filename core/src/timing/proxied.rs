@@ -91,7 +91,8 @@ timings! {
     /// Why: as `SUSPICION`. A round trip of more than 2 s is rare even on a satellite's path.
     UDP_PROBE_WAIT: Duration = Duration::from_secs(2);
 
-    /// TCP connections stay open for this long after UDP has begun to work again.
+    /// TCP connections stay open for this long after UDP has begun to work again. The time is four round trips at
+    /// least.
     ///
     /// Why: packets of peers and services arrive by TCP until QUIC's path validation has moved every link, which takes
     /// a few round trips.

@@ -2,8 +2,9 @@
 //!
 //! [`StreamOutput`]s go in, [`StreamInput`]s come out. A role gets [`StreamInput::Closed`] or
 //! [`StreamInput::Unanswered`] once, and only if it did not close the connection itself. After its own
-//! [`StreamOutput::Close`] it gets no more inputs of that connection. When the peer closes its half, bytes that the role
-//! wrote before are still sent, and then our half is closed too. A connection whose local address goes away is closed.
+//! [`StreamOutput::Close`] it gets no more inputs of that connection. When the peer closes its half, bytes that the
+//! role wrote before are still sent, and then our half is closed too. A connection whose local address goes away is
+//! closed.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::net::{IpAddr, SocketAddr};

@@ -48,6 +48,7 @@ use cyphonic_core::route::{Dialer, Pattern};
 use cyphonic_core::time::Instant;
 use cyphonic_scenarios::{Action, Engine, Family, Invariant, Pair, Scenario, Step};
 
+use super::changeover::Changes;
 use super::coverage::Paths;
 use super::depth::Depth;
 use super::errors::Errors;
@@ -309,6 +310,7 @@ fn liveness(scenario: &Scenario, run: &Run, depth: Depth, found: &mut Vec<Violat
     }
     let began: Vec<Instant> = run.steps.iter().map(|step| step.started).collect();
     let demands = model::demands(scenario, &began);
+    let changes = Changes::of(scenario, run);
     for demand in &demands {
         let (pair, report) = match &run.steps[demand.step].outcome {
             StepOutcome::App(pair, report) => (*pair, report),
@@ -317,10 +319,12 @@ fn liveness(scenario: &Scenario, run: &Run, depth: Depth, found: &mut Vec<Violat
         };
         let came = match demand.what {
             Wanted::LastEcho | Wanted::EchoesFrom(_) | Wanted::EveryEcho { .. } | Wanted::Silence => {
-                report.echo().map(|echo| echoes(echo, demand.what))
+                report.echo().map(|echo| echoes(echo, demand.what, |sent| changes.excuses(pair, sent)))
             }
             Wanted::Refusal => refused(scenario, run, demand.step, report),
-            Wanted::EveryDatagram => report.flow().and_then(|flow| datagrams(scenario, run, demand.step, flow)),
+            Wanted::EveryDatagram => {
+                report.flow().and_then(|flow| datagrams(scenario, run, demand.step, flow, &changes))
+            }
             Wanted::Transfer => report.transfer().map(|transfer| transferred(scenario, run, demand.step, transfer)),
         };
         let Some((good, what)) = came else { continue };
@@ -361,11 +365,12 @@ fn waits(run: &Run) -> String {
 }
 
 /// Whether a row of echoes met the demand, with a sentence on its outcome. Echoes under way may be lost when a better
-/// tunnel replaces the present one. The last echo of a row may not.
-fn echoes(echo: &EchoReport, wanted: Wanted) -> (bool, String) {
-    let is_answered = |probe: &Probe| matches!(probe.outcome, ProbeOutcome::Answered { .. });
+/// tunnel replaces the present one. The last echo of a row may not. `excused`: whether one that was sent at this time
+/// may be lost.
+fn echoes(echo: &EchoReport, wanted: Wanted, excused: impl Fn(Instant) -> bool) -> (bool, String) {
+    let is_answered = |probe: &Probe| matches!(probe.outcome, ProbeOutcome::Answered { .. }) || excused(probe.sent);
     let last = echo.probes.last().is_some_and(is_answered);
-    let whole = echo.answered() == echo.probes.len() && !echo.probes.is_empty();
+    let whole = echo.probes.iter().all(is_answered) && !echo.probes.is_empty();
     let mut text = format!("{} of {} echoes were answered", echo.answered(), echo.probes.len());
     if echo.probes.is_empty() {
         text.push_str("; not even its name was found");
@@ -386,7 +391,7 @@ fn echoes(echo: &EchoReport, wanted: Wanted) -> (bool, String) {
 /// Whether nothing of an action arrived, and what did; `None` if nothing can be said.
 fn refused(scenario: &Scenario, run: &Run, step: usize, report: &AppReport) -> Option<(bool, String)> {
     if let Some(echo) = report.echo() {
-        return Some(echoes(echo, Wanted::Refusal));
+        return Some(echoes(echo, Wanted::Refusal, |_| false));
     }
     if let Some(flow) = report.flow() {
         let received = arrived(scenario, run, step, flow)?;
@@ -419,11 +424,21 @@ fn arrived(scenario: &Scenario, run: &Run, step: usize, flow: &FlowReport) -> Op
     Some(run.world.look(probes.pair.to, arrivals))
 }
 
-/// Whether every datagram of a flow arrived, and how many did; `None` if there was no time.
-fn datagrams(scenario: &Scenario, run: &Run, step: usize, flow: &FlowReport) -> Option<(bool, String)> {
+/// Whether every datagram of a flow arrived, and how many did; `None` if there was no time, or some may be lost.
+fn datagrams(
+    scenario: &Scenario,
+    run: &Run,
+    step: usize,
+    flow: &FlowReport,
+    changes: &Changes,
+) -> Option<(bool, String)> {
     let Action::Udp(probes) = &scenario.steps[step].action else { return None };
     // The step is complete when its last datagram is sent.
     run.steps[step].completed.filter(|sent| *sent + UNDER_WAY <= run.ended)?;
+    let sent = (0..probes.count).map(|number| run.steps[step].started + probes.interval * number);
+    if sent.into_iter().any(|sent| changes.excuses(probes.pair, sent)) {
+        return None;
+    }
     let (count, received) = (u64::from(probes.count), arrived(scenario, run, step, flow)?);
     Some((received == count, format!("{received} of {count} datagrams of step {step} arrived")))
 }
@@ -468,6 +483,8 @@ fn rest(scenario: &Scenario, run: &Run, found: &mut Vec<Violation>) {
     let Some(well) = model::undisturbed(scenario, &began) else { return };
     promises(scenario, run, found);
     let is_well = |short: &str| scenario.node(short).is_some_and(|node| well[node]);
+    let changes = Changes::of(scenario, run);
+    let changes_over = |short: &str, at: Instant| scenario.node(short).is_some_and(|node| changes.is_one(node, at));
     let mut registered = BTreeSet::new();
     let mut up = BTreeSet::new();
     for (at, host, event) in run.events.iter().filter(|(_, host, _)| is_well(host)) {
@@ -484,7 +501,8 @@ fn rest(scenario: &Scenario, run: &Run, found: &mut Vec<Violation>) {
             }
             Event::TunnelDown { peer, reason } => {
                 let short = peer.split('.').next().unwrap_or_default();
-                if *reason == Failure::Refused(ErrorCode::NotPermitted) {
+                let is_moved = *reason == Failure::Moved && changes_over(host, *at);
+                if is_moved || *reason == Failure::Refused(ErrorCode::NotPermitted) {
                     up.remove(&(host.as_str(), short));
                     continue;
                 }

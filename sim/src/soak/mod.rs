@@ -14,6 +14,7 @@
 
 mod assault;
 pub mod campaign;
+mod changeover;
 pub mod check;
 pub mod coverage;
 pub mod depth;

@@ -19,6 +19,9 @@
 //! * **Blocked.** The only UDP packets are attempts: now and then the first packet of a QUIC connection leaves.
 //!   [`Fallback::status`] counts the attempts. An answer proves that QUIC gets through, with this version, server name
 //!   and application protocol.
+//! * **Back to UDP.** An answer proves UDP to one service only, and from one of the node's addresses. So UDP is tried
+//!   at once with each other service. It has the head start again: the open TCP connection would answer sooner on the
+//!   shorter path, and UDP would never be heard. After the head start datagrams to a silent service go both ways.
 //! * **A change is a handover.** The links migrate (RFC 9000 §9), the node registers again, and the NMS directs its
 //!   peers anew. A node that the NMS sees by TCP is relayed.
 //! * **Everything silent.** If nothing is heard by UDP, neither from peers nor from services, the node sends a PING to
@@ -44,7 +47,7 @@ use rand_chacha::ChaCha20Rng;
 use rand_chacha::rand_core::SeedableRng;
 
 use self::doubt::Doubt;
-use self::udp::Probe;
+use self::udp::{Probe, Return};
 use super::NodeConfig;
 use super::config::FallbackConfig;
 use super::places::Places;
@@ -69,6 +72,8 @@ const MAX_BLOCKING: usize = 8;
 /// Where UDP has worked, so many datagrams without an answer raise suspicion against a service, or against UDP itself.
 /// QUIC sends three within its first second, so a single lost datagram raises none.
 const UNANSWERED: u32 = 3;
+/// Answers by UDP are waited for at least this many round trips, before TCP helps.
+const ROUND_TRIPS: u32 = 2;
 
 /// The number of the fallback's random stream. Other parts have other streams.
 const STREAM: u64 = 443;
@@ -135,7 +140,8 @@ pub(super) struct Fallback {
     services: BTreeMap<SocketAddr, Service>,
     by_stream: BTreeMap<StreamId, SocketAddr>,
     next_stream: u64,
-    probe: Option<Probe>,
+    /// Attempts at UDP that are under way, by the service.
+    attempts: BTreeMap<SocketAddr, Probe>,
     /// When UDP is tried next, and the time until the attempt after it.
     next_probe: Option<(Instant, Duration)>,
     probes: u64,
@@ -159,8 +165,8 @@ struct Service {
     recent: VecDeque<Vec<u8>>,
     conduit: Option<Conduit>,
     by_tcp: bool,
-    /// UDP works again, but this service has not answered by UDP yet. Datagrams go both ways.
-    returning: bool,
+    /// UDP works again, but this service has not answered by UDP yet.
+    returning: Option<Return>,
     /// TCP is not tried before this time.
     pause: Instant,
 }
@@ -242,7 +248,7 @@ impl Fallback {
             services: BTreeMap::new(),
             by_stream: BTreeMap::new(),
             next_stream: FIRST_STREAM,
-            probe: None,
+            attempts: BTreeMap::new(),
             next_probe: None,
             probes: 0,
             lingers: None,
@@ -295,7 +301,8 @@ impl Fallback {
         }
         self.services.clear();
         (self.udp, self.heard, self.unheard, self.lingers) = (Udp::Unknown, None, Unanswered::default(), None);
-        (self.probe, self.next_probe, self.trouble, self.doubt) = (None, None, None, Doubt::default());
+        (self.next_probe, self.trouble, self.doubt) = (None, None, Doubt::default());
+        self.attempts.clear();
         self.here.clone_from(&places.addresses);
         for (name, remote) in self.known.clone() {
             self.place(places, &name, remote);
@@ -322,9 +329,8 @@ impl Fallback {
         let Some((local, remote)) = places.towards(remote) else { return };
         let proxy = self.config.proxy.as_ref().filter(|proxy| proxy.is_for(name, target.ip()));
         let proxy = proxy.map(|proxy| places.proxy(&proxy.addresses, target));
-        if let Some(service) = self.services.get_mut(&remote) {
-            service.local = local;
-        } else if self.services.len() < MAX_SERVICES {
+        // The address from which a known service is reached stays: it may be another one than the first of its family.
+        if !self.services.contains_key(&remote) && self.services.len() < MAX_SERVICES {
             let service = Service {
                 name: name.clone(),
                 local,
@@ -335,7 +341,7 @@ impl Fallback {
                 recent: VecDeque::new(),
                 conduit: None,
                 by_tcp: self.udp == Udp::Blocked,
-                returning: false,
+                returning: None,
                 pause: Instant::ZERO,
             };
             self.services.insert(remote, service);
@@ -394,7 +400,7 @@ impl Fallback {
         }
         // During the race datagrams go both ways. Otherwise an open TCP connection waits, and the service's datagrams
         // do not change their way from one to the next.
-        if self.udp == Udp::Unknown || service.returning {
+        if self.udp == Udp::Unknown || service.returning.as_ref().is_some_and(|back| back.both_ways) {
             service.send(now, &transmit);
         }
         Some(transmit)
@@ -420,13 +426,16 @@ impl Fallback {
         self.doubt.heard();
         let Some(service) = self.services.get_mut(&remote) else { return };
         self.trouble = self.trouble.take().filter(|trouble| trouble.service != service.name);
-        (service.unanswered, service.returning) = (Unanswered::default(), false);
+        (service.unanswered, service.returning) = (Unanswered::default(), None);
         service.recent.clear();
-        if self.udp == Udp::Blocked || service.by_tcp {
-            return self.works(now, remote);
+        // A connection that opens only now would take over from UDP.
+        let is_open = service.conduit.as_ref().is_some_and(Conduit::is_open);
+        let returns = self.udp == Udp::Blocked || service.by_tcp;
+        if returns {
+            self.works(now, remote);
         }
         self.udp = Udp::Works;
-        if self.lingers.is_none() {
+        if self.lingers.is_none() || !is_open {
             self.close(remote);
         }
     }
@@ -435,21 +444,33 @@ impl Fallback {
     fn works(&mut self, now: Instant, remote: SocketAddr) {
         let was_blocked = self.udp == Udp::Blocked;
         self.udp = Udp::Works;
+        let way = self.services.get(&remote).map(|service| (service.local, remote));
+        let head_start = HEAD_START.max(ROUND_TRIPS * self.round_trip);
+        let mut returning = Vec::new();
         for (at, service) in &mut self.services {
             if was_blocked || *at == remote {
                 (service.by_tcp, service.unanswered) = (false, Unanswered::default());
-                service.returning = *at != remote && service.conduit.is_some();
+                service.returning = None;
+                if *at != remote && service.conduit.is_some() {
+                    service.returning = Some(Return::new(now, head_start));
+                    returning.push(*at);
+                }
+                if let Some((local, _)) = way.filter(|(local, _)| local.is_ipv4() == at.is_ipv4()) {
+                    service.local = local;
+                }
                 service.recent.clear();
             }
         }
         self.next_probe = self.next_probe.filter(|_| self.services.values().any(|service| service.by_tcp));
         self.trouble = None;
-        self.lingers = Some(now + LINGER);
+        self.lingers = Some(now + LINGER.max(2 * head_start));
         if was_blocked {
             self.forget_here();
             self.event(Event::UdpWorks);
-            let way = self.services.get(&remote).map(|service| (service.local, remote));
             self.out.push_back(FallbackOutput::Switched(way));
+        }
+        for at in returning {
+            self.try_udp(now, at, 0);
         }
     }
 
@@ -463,7 +484,7 @@ impl Fallback {
     /// A service has switched to datagrams before it was heard by UDP.
     fn won(&mut self, now: Instant, remote: SocketAddr) {
         let Some(service) = self.services.get_mut(&remote) else { return };
-        if service.by_tcp || self.udp == Udp::Blocked {
+        if service.by_tcp || service.returning.is_some() || self.udp == Udp::Blocked {
             return;
         }
         let Some(since) = std::mem::take(&mut service.unanswered).since() else { return self.close(remote) };
@@ -500,7 +521,7 @@ impl Fallback {
         }
         self.blocking.push_back(self.here.clone());
         for service in self.services.values_mut() {
-            (service.by_tcp, service.unanswered, service.returning) = (true, Unanswered::default(), false);
+            (service.by_tcp, service.unanswered, service.returning) = (true, Unanswered::default(), None);
         }
         self.event(Event::UdpBlocked { service });
         self.out.push_back(FallbackOutput::Switched(None));
@@ -550,7 +571,11 @@ impl Fallback {
                 self.open(now, remote);
                 continue;
             }
-            let Some(conduit) = service.conduit.as_ref().filter(|conduit| conduit.deadline() <= now) else { continue };
+            if service.returning.as_ref().is_some_and(|back| back.attempt_at <= now) {
+                self.goes_both_ways(now, remote);
+            }
+            let conduit = self.services[&remote].conduit.as_ref();
+            let Some(conduit) = conduit.filter(|conduit| conduit.deadline() <= now) else { continue };
             match conduit.overdue() {
                 Some(trouble) => self.failed(now, remote, trouble, false),
                 None => self.close(remote),
@@ -565,7 +590,7 @@ impl Fallback {
             self.lingers = None;
             for service in self.services.values_mut() {
                 // A firewall may let an old flow live and refuse a new one, so this service may need TCP.
-                service.by_tcp |= std::mem::take(&mut service.returning) && service.unanswered.count >= UNANSWERED;
+                service.by_tcp |= service.returning.take().is_some() && service.unanswered.count >= UNANSWERED;
             }
             if self.services.values().any(|service| service.by_tcp) {
                 self.next_probe.get_or_insert((now + FIRST_UDP_PROBE, FIRST_UDP_PROBE));
@@ -576,9 +601,7 @@ impl Fallback {
                 self.close(remote);
             }
         }
-        if self.probe.as_ref().is_some_and(|probe| probe.until <= now) {
-            self.probe = None;
-        }
+        self.attempts.retain(|_, attempt| attempt.until > now);
         if let Some((at, wait)) = self.next_probe.filter(|(at, _)| *at <= now) {
             // Each service has its turn, because one of them may be unreachable by UDP. Then each of our addresses has,
             // because one of two networks may let UDP out. The back-off grows only while the last of them has its turn.
@@ -600,9 +623,10 @@ impl Fallback {
     pub(super) fn next_timer(&self) -> Option<Due> {
         let races = self.services.values().filter_map(|service| self.race_at(service));
         let conduits = self.services.values().filter_map(|service| Some(service.conduit.as_ref()?.deadline()));
-        let probe = self.probe.as_ref().map(|probe| probe.until);
-        let others = [self.blocked_at(), self.ask_at(), self.lingers, self.next_probe.map(|(at, _)| at), probe];
-        let at = races.chain(conduits).chain(others.into_iter().flatten()).min()?;
+        let returns = self.services.values().filter_map(|service| Some(service.returning.as_ref()?.attempt_at));
+        let attempts = self.attempts.values().map(|attempt| attempt.until);
+        let others = [self.blocked_at(), self.ask_at(), self.lingers, self.next_probe.map(|(at, _)| at)];
+        let at = races.chain(conduits).chain(returns).chain(attempts).chain(others.into_iter().flatten()).min()?;
         Some(Timer::Fallback.at(at))
     }
 }

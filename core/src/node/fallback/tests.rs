@@ -11,7 +11,7 @@ use crate::node::places::Places;
 use crate::pki::{Authority, Validity};
 use crate::quic::{QuicConfig, QuicOptions};
 use crate::time::Instant;
-use crate::timing::proxied::SUSPICION;
+use crate::timing::proxied::{HEAD_START, LINGER, SUSPICION};
 use crate::timing::quic::SIGNALING_KEEP_ALIVE;
 use crate::tls::{Environment, Roots, WallClock};
 
@@ -148,4 +148,46 @@ fn while_udp_is_blocked_it_is_tried_from_every_address_of_the_node() {
     let (usual, other) = ("198.51.100.1", "203.0.113.9");
     let tried: Vec<(u64, &str)> = tried.iter().map(|(second, from)| (*second, from.as_str())).collect();
     assert_eq!(tried, [(0, usual), (10, usual), (20, other), (30, other), (50, usual)]);
+}
+
+#[test]
+fn a_tcp_connection_does_not_win_against_udp_that_has_just_come_back() {
+    let (nms, trs) = (at("192.0.2.3:443"), at("192.0.2.4:443"));
+    let mut fallback = fallback(nms, trs);
+    let to = |remote| Transmit::new(at("203.0.113.9:5000"), remote, vec![0; 100]);
+    for service in [nms, trs] {
+        fallback.open(Instant::ZERO, service);
+    }
+    fallback.blocked(nms);
+    while fallback.poll().is_some() {}
+    // The NMS answers an attempt by UDP from the node's other address.
+    fallback.here = vec!["198.51.100.1".parse().unwrap(), "203.0.113.9".parse().unwrap()];
+    let (began, ms) = (Instant::from_millis(20_000), Duration::from_millis);
+    fallback.services.get_mut(&nms).unwrap().local = at("203.0.113.9:5000");
+    fallback.gets_through(began, nms);
+    let sent = |fallback: &mut Fallback| {
+        let outputs = std::iter::from_fn(|| fallback.poll());
+        let udp = outputs.filter_map(|output| match output {
+            FallbackOutput::Pass(Output::Transmit(sent)) => Some((sent.local, sent.remote)),
+            _ => None,
+        });
+        udp.collect::<Vec<_>>()
+    };
+    assert_eq!(sent(&mut fallback), [(at("203.0.113.9:5000"), trs)], "UDP is tried with the TRS at once");
+    // The TCP connection to the TRS opens while the first datagram to it is on its way.
+    assert!(fallback.transmit(began + ms(10), to(trs)).is_some());
+    fallback.won(began + ms(20), trs);
+    assert_eq!(fallback.udp, Udp::Works);
+    let goes_both_ways = |fallback: &Fallback| fallback.services[&trs].returning.as_ref().map(|back| back.both_ways);
+    assert_eq!(goes_both_ways(&fallback), Some(false));
+    // The TRS does not answer by UDP: TCP helps, and UDP is tried again.
+    fallback.handle_timeout(began + HEAD_START);
+    assert_eq!(goes_both_ways(&fallback), Some(true));
+    assert_eq!(sent(&mut fallback), [(at("203.0.113.9:5000"), trs)]);
+    fallback.heard(began + HEAD_START + ms(10), trs);
+    assert_eq!((goes_both_ways(&fallback), fallback.udp), (None, Udp::Works));
+    // Until the connections have lingered nothing else changes.
+    fallback.handle_timeout(began + LINGER);
+    assert!(fallback.services.values().all(|service| !service.by_tcp && service.conduit.is_none()));
+    assert_eq!(fallback.udp, Udp::Works);
 }

@@ -1,6 +1,7 @@
 //! Attempts at UDP in a network that blocks it, to find out whether UDP gets through now.
 
 use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
 
 use bytes::BytesMut;
 use rand_chacha::rand_core::RngCore;
@@ -18,9 +19,25 @@ pub(super) struct Probe {
     tag: RelayCid,
     links: Links,
     link: LinkId,
-    remote: SocketAddr,
+    since: Instant,
     /// If no answer has come by this instant, UDP counts as still blocked.
     pub(super) until: Instant,
+}
+
+/// The return of a service to UDP, until it is heard by UDP.
+pub(super) struct Return {
+    /// When the next attempt is sent, and the time until the one after it.
+    pub(super) attempt_at: Instant,
+    wait: Duration,
+    /// UDP has had its head start, so datagrams go by TCP as well.
+    pub(super) both_ways: bool,
+}
+
+impl Return {
+    /// An attempt was sent, and UDP has this head start.
+    pub(super) fn new(now: Instant, head_start: Duration) -> Self {
+        Self { attempt_at: now + head_start, wait: 2 * head_start, both_ways: false }
+    }
 }
 
 impl Fallback {
@@ -33,8 +50,8 @@ impl Fallback {
         remote: SocketAddr,
         payload: &BytesMut,
     ) -> bool {
-        let is_its = |probe: &&mut Probe| probe.remote == remote && destination_prefix(payload) == Some(probe.tag);
-        let Some(probe) = self.probe.as_mut().filter(is_its) else { return false };
+        let is_its = |probe: &&mut Probe| destination_prefix(payload) == Some(probe.tag);
+        let Some(probe) = self.attempts.get_mut(&remote).filter(is_its) else { return false };
         let is_answer = probe.links.hear_datagram(now, local, remote, payload.clone()).is_some();
         probe.links.finish(now);
         if is_answer {
@@ -46,7 +63,8 @@ impl Fallback {
             }
         }
         if is_answer {
-            self.probe = None;
+            self.round_trip = self.round_trip.max(now.saturating_since(probe.since));
+            self.attempts.remove(&remote);
             if let Some(service) = self.services.get_mut(&remote) {
                 service.local = local;
             }
@@ -78,7 +96,22 @@ impl Fallback {
                 self.out.push_back(FallbackOutput::Pass(Output::Transmit(transmit)));
             }
         }
-        self.probe = Some(Probe { tag, links, link, remote, until: now + UDP_PROBE_WAIT });
+        self.attempts.insert(remote, Probe { tag, links, link, since: now, until: now + UDP_PROBE_WAIT });
         is_last
+    }
+
+    /// A service does not answer by UDP, although UDP works again: datagrams go both ways from now on. UDP is tried
+    /// once more, because TCP's answer may hide that of UDP.
+    pub(super) fn goes_both_ways(&mut self, now: Instant, remote: SocketAddr) {
+        let Some(service) = self.services.get_mut(&remote) else { return };
+        let Some(back) = &mut service.returning else { return };
+        (back.attempt_at, back.wait) = (now + back.wait, 2 * back.wait);
+        let is_first = !std::mem::replace(&mut back.both_ways, true);
+        if let Some(conduit) = service.conduit.as_mut().filter(|_| is_first) {
+            for datagram in &service.recent {
+                conduit.send(now, datagram);
+            }
+        }
+        self.try_udp(now, remote, 0);
     }
 }

@@ -21,6 +21,9 @@
 //! * The last echo of a row of large ones. Hosts know the path's MTU by then.
 //! * Under the optimal policy a direct tunnel, if the oracle finds a path and nothing prevents the search for it.
 //!
+//! A node in two networks, of which one blocks UDP, may find the way of UDP later. Under `rebuild` and `migrate` it
+//! then builds its tunnels anew. This happens once, and packets that are under way then may be lost.
+//!
 //! **During a single disturbance.** Echoes may be lost for no longer than the time below. A TCP transfer through a
 //! tunnel that was up may lose nothing, even if it is under way: its bytes arrive late, but they arrive.
 //!
@@ -84,7 +87,7 @@ use std::time::Duration;
 use cyphonic_core::name::Fqdn;
 use cyphonic_core::rules::Rules;
 use cyphonic_core::time::Instant;
-use cyphonic_scenarios::{Action, Family, Pair, Scenario};
+use cyphonic_scenarios::{Action, Family, Handover, Pair, Scenario};
 
 use self::moment::Moment;
 use self::rules::{Sent, Verdict};
@@ -231,6 +234,24 @@ pub fn undisturbed(scenario: &Scenario, began: &[Instant]) -> Option<Vec<bool>> 
     let ends = Instant::ZERO + scenario.duration_limit;
     let is_calm = trouble(scenario, began, ends) == Trouble::None;
     is_calm.then(|| (0..scenario.nodes.len()).map(|node| moment.is_well(node)).collect())
+}
+
+/// Whether each node is ever in several networks, may find out there that UDP gets out of another one than the one in
+/// use, and builds its tunnels anew then.
+pub fn finds_udp_later(scenario: &Scenario) -> Vec<bool> {
+    let mut moment = Moment::new(scenario);
+    let mut finds = vec![false; scenario.nodes.len()];
+    let mut note = |moment: &Moment| {
+        for (node, finds) in finds.iter_mut().enumerate() {
+            *finds |= scenario.handover != Handover::Seamless && moment.has_udp_in_part(node);
+        }
+    };
+    note(&moment);
+    for step in &scenario.steps {
+        moment.apply(Instant::ZERO, &step.action);
+        note(&moment);
+    }
+    finds
 }
 
 /// Whether echoes from one node to another are answered after the last step, and after an attack. An attack is an

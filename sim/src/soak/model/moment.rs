@@ -441,10 +441,7 @@ impl Moment {
             && self.now.nodes[node].interfaces.iter().all(|place| {
                 let site = &self.now.sites[place.site];
                 let here = End { node, site: place.site };
-                let signals = oracle::judge(&self.now, here, here)
-                    .attempts
-                    .iter()
-                    .all(|a| a.result != Err(Obstacle::NoSignaling));
+                let signals = self.signals_by_udp(here);
                 let is_shared = self.is_shared(place.site);
                 let several_search = self.now.policy == Policy::Optimal && self.ever.len() > 2;
                 let is_fickle = self.nats_before(place.site).any(|nat| is_fickle(nat, is_shared, several_search));
@@ -463,6 +460,18 @@ impl Moment {
                 let is_seen = reads_names && signals;
                 (signals || by_tcp) && !is_fickle && !is_seen && self.is_online(place.site)
             })
+    }
+
+    /// Whether UDP reaches the services from one of a node's networks.
+    fn signals_by_udp(&self, here: End) -> bool {
+        oracle::judge(&self.now, here, here).attempts.iter().all(|a| a.result != Err(Obstacle::NoSignaling))
+    }
+
+    /// Whether UDP reaches the services from some, but not from all, of a node's networks.
+    pub(super) fn has_udp_in_part(&self, node: usize) -> bool {
+        let signals = |place: &Interface| self.signals_by_udp(End { node, site: place.site });
+        let places = &self.now.nodes[node].interfaces;
+        places.iter().any(signals) && !places.iter().all(signals)
     }
 
     /// Whether one of two nodes is behind a NAT with room for few sessions.
