@@ -92,7 +92,9 @@ fn neighbours_reach_no_virtual_address_past_the_tunnel_and_nothing_leaves_from_o
     let _ = listener.wait();
     // Other programs flush the rules. The filter stays, or is made again.
     lab.sh("b", "nft flush ruleset");
-    lab.sh("b", "nft delete table inet cyphonic-cyphonic0 2>/dev/null || true");
+    for family in ["ip", "ip6"] {
+        lab.sh("b", &format!("nft delete table {family} cyphonic-cyphonic0 2>/dev/null || true"));
+    }
     std::thread::sleep(Duration::from_secs(1));
     says_past("trs", "again");
     assert_eq!(served("trs", ""), "");

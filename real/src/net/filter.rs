@@ -15,11 +15,11 @@
 //! a rule of policy routing (ip-rule(8)) leads past the routes of the main table. Prefixes of the range that another
 //! network of the machine has are excepted.
 //!
-//! The filter is a table of its own, made over netlink. That needs no program: containers often lack nft(8). The table
-//! belongs to the socket that made it (`NFT_TABLE_F_OWNER`, Linux 5.12). No other program can change it, and `flush
-//! ruleset` skips it. The kernel removes it when the daemon ends for any reason. By then the virtual addresses are
-//! gone, because they end with the virtual interface. On an older kernel every program can change the table. Then
-//! [`Filter::stands`] tells whether one did, and a table of an earlier run is replaced.
+//! The filter is a table of its own for each family, made over netlink. That needs no program: containers often lack
+//! nft(8). The tables belong to the socket that made them (`NFT_TABLE_F_OWNER`, Linux 5.12). No other program can change
+//! them, and `flush ruleset` skips them. The kernel removes them when the daemon ends for any reason. By then the
+//! virtual addresses are gone, because they end with the virtual interface. On an older kernel every program can change
+//! the tables. Then [`Filter::stands`] tells whether one did, and tables of an earlier run are replaced.
 //!
 //! The message formats are those of `linux/netfilter/nf_tables.h`.
 
@@ -35,7 +35,10 @@ use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, 
 
 /// The loopback interface has this index in every network namespace.
 const LOOPBACK: u32 = 1;
-/// `NFPROTO_INET`: a table of both families.
+/// The families (`NFPROTO_IPV4`, `NFPROTO_IPV6`). Each has a table, so a packet meets no rule of the other family.
+const FAMILIES: [u8; 2] = [V4, 10];
+const V4: u8 = 2;
+/// `NFPROTO_INET`: the family of the one table that earlier versions made.
 const INET: u8 = 1;
 const SUBSYSTEM: u16 = 10;
 const BATCH_BEGIN: u16 = 0x10;
@@ -64,6 +67,8 @@ const PRIORITY: i32 = -300;
 /// Hooks by number (`NF_INET_PRE_ROUTING`, `NF_INET_POST_ROUTING`), the key of the interface (`NFT_META_IIF`, `_OIF`),
 /// and the chain's name.
 const CHAINS: [(u32, u32, &str); 2] = [(0, 4, "in"), (4, 5, "out")];
+const NF_DROP: u32 = 0;
+const NF_ACCEPT: u32 = 1;
 /// Most prefixes that are excepted one by one. If there are more, the whole range is.
 const EXCEPTED: usize = 64;
 
@@ -83,17 +88,17 @@ pub(super) struct Filter {
     socket: OwnedFd,
     table: String,
     interface: u32,
-    /// Whether other programs are kept from changing the table.
+    /// Whether other programs are kept from changing the tables.
     owned: bool,
     /// Whether the kernel can look up the route to a packet's source.
     looks_up: bool,
     guarded: Guarded,
-    /// The number of rules in the table.
+    /// The number of rules in both tables.
     rules: usize,
 }
 
 impl Filter {
-    /// Makes the table. `interface` is the index of the virtual interface, `name` its name.
+    /// Makes the tables. `interface` is the index of the virtual interface, `name` its name.
     ///
     /// # Errors
     /// The kernel has no nf_tables, or refuses.
@@ -109,7 +114,7 @@ impl Filter {
         Ok(filter)
     }
 
-    /// Replaces the table, if it is about something else. One transaction does it, if the kernel can.
+    /// Replaces the tables, if they are about something else. One transaction does it, if the kernel can.
     pub(super) fn replace(&mut self, guarded: Guarded) -> io::Result<()> {
         if self.guarded == guarded {
             return Ok(());
@@ -136,10 +141,12 @@ impl Filter {
                     .contains(&error.raw_os_error()) => {}
             done => return done,
         }
-        let mut batch = Batch::begin();
-        batch.push(DELETE_TABLE, 0, &string(1, &self.table));
-        // There may be no table to delete.
-        let _ = self.request(&batch.end());
+        for family in [INET].into_iter().chain(FAMILIES) {
+            let mut batch = Batch::begin();
+            batch.push(DELETE_TABLE, 0, family, &string(1, &self.table));
+            // There may be no table to delete.
+            let _ = self.request(&batch.end());
+        }
         if self.commit(OWNER).is_ok() {
             self.owned = true;
             return Ok(());
@@ -151,46 +158,52 @@ impl Filter {
     fn commit(&mut self, flags: u32) -> io::Result<()> {
         let mut batch = Batch::begin();
         let table = [string(1, &self.table), number(2, flags)].concat();
-        // The first command keeps an existing table, so the second always has one to delete.
-        batch.push(NEW_TABLE, CREATE, &table);
-        batch.push(DELETE_TABLE, 0, &string(1, &self.table));
-        batch.push(NEW_TABLE, CREATE, &table);
         let mut count = 0;
-        for (hook, interface, chain) in CHAINS {
-            let hook = [number(1, hook), number(2, PRIORITY.cast_unsigned())].concat();
-            let new = [string(1, &self.table), string(3, chain), nested(4, &hook), string(7, "filter")].concat();
-            batch.push(NEW_CHAIN, CREATE, &new);
-            for rule in self.rules_of(chain, interface) {
-                let new = [string(1, &self.table), string(2, chain), nested(4, &rule)].concat();
-                batch.push(NEW_RULE, CREATE | APPEND, &new);
-                count += 1;
+        for family in FAMILIES {
+            // The first command keeps an existing table, so the second always has one to delete.
+            batch.push(NEW_TABLE, CREATE, family, &table);
+            batch.push(DELETE_TABLE, 0, family, &string(1, &self.table));
+            batch.push(NEW_TABLE, CREATE, family, &table);
+            for (hook, interface, chain) in CHAINS {
+                let hook = [number(1, hook), number(2, PRIORITY.cast_unsigned())].concat();
+                let new = [string(1, &self.table), string(3, chain), nested(4, &hook), string(7, "filter")].concat();
+                batch.push(NEW_CHAIN, CREATE, family, &new);
+                for rule in self.rules_of(chain, interface, family) {
+                    let new = [string(1, &self.table), string(2, chain), nested(4, &rule)].concat();
+                    batch.push(NEW_RULE, CREATE | APPEND, family, &new);
+                    count += 1;
+                }
             }
         }
         self.rules = count;
         self.request(&batch.end())
     }
 
-    /// The rules of a chain; `interface` is the key of its packets' interface.
-    fn rules_of(&self, chain: &str, interface: u32) -> Vec<Vec<u8>> {
+    /// The rules of a chain for packets of a family. `interface` is the key of their interface.
+    fn rules_of(&self, chain: &str, interface: u32, family: u8) -> Vec<Vec<u8>> {
         let Guarded { own, ranges, others } = &self.guarded;
-        let drop = || [expression("counter", &[]), verdict(0)].concat();
-        let accept = |index: u32| [meta(interface), equals(&index.to_ne_bytes()), verdict(1)].concat();
+        let is_its = |network: &&IpNet| network.addr().is_ipv4() == (family == V4);
+        let drop = || [expression("counter", &[]), verdict(NF_DROP)].concat();
+        let accept = |index: u32| [meta(interface), equals(&index.to_ne_bytes()), verdict(NF_ACCEPT)].concat();
         let mut rules = vec![accept(self.interface), accept(LOOPBACK)];
-        for address in [IpAddr::from(own.v4), own.v6.into()] {
-            rules.extend([true, false].map(|is_source| [among(IpNet::from(address), is_source), drop()].concat()));
+        let own = [IpAddr::from(own.v4), own.v6.into()].map(IpNet::from);
+        for address in own.iter().filter(is_its) {
+            rules.extend([true, false].map(|is_source| [among(*address, is_source), drop()].concat()));
         }
+        let ranges = ranges.iter().filter(is_its);
         if chain == "in" {
             let elsewhere = || [way_back(), equals(&self.interface.to_ne_bytes()), drop()].concat();
-            let ranges = ranges.iter().filter(|_| self.looks_up);
+            let ranges = ranges.filter(|_| self.looks_up);
             rules.extend(ranges.map(|range| [among(*range, true), elsewhere()].concat()));
         } else if others.len() <= EXCEPTED {
-            rules.extend(others.iter().map(|other| [among(*other, false), verdict(1)].concat()));
-            rules.extend(ranges.map(|range| [among(range, false), drop()].concat()));
+            let others = others.iter().filter(is_its);
+            rules.extend(others.map(|other| [among(*other, false), verdict(NF_ACCEPT)].concat()));
+            rules.extend(ranges.map(|range| [among(*range, false), drop()].concat()));
         }
         rules
     }
 
-    /// Whether the table is unchanged.
+    /// Whether the tables are unchanged.
     pub(super) fn stands(&self) -> bool {
         self.owned || self.rules().is_ok_and(|rules| rules == self.rules)
     }
@@ -201,8 +214,13 @@ impl Filter {
     }
 
     fn rules(&self) -> io::Result<usize> {
+        FAMILIES.iter().map(|&family| self.rules_in(family)).sum()
+    }
+
+    /// The number of rules in the table of a family.
+    fn rules_in(&self, family: u8) -> io::Result<usize> {
         let mut bytes = Vec::new();
-        message(&mut bytes, (SUBSYSTEM << 8) | GET_RULE, REQUEST | DUMP, [INET, 0, 0, 0], &string(1, &self.table));
+        message(&mut bytes, (SUBSYSTEM << 8) | GET_RULE, REQUEST | DUMP, [family, 0, 0, 0], &string(1, &self.table));
         rustix::net::send(&self.socket, &bytes, SendFlags::empty())?;
         let mut rules = 0;
         loop {
@@ -268,8 +286,8 @@ impl Batch {
         Self(bytes)
     }
 
-    fn push(&mut self, kind: u16, flags: u16, attributes: &[u8]) {
-        message(&mut self.0, (SUBSYSTEM << 8) | kind, REQUEST | ACK | flags, [INET, 0, 0, 0], attributes);
+    fn push(&mut self, kind: u16, flags: u16, family: u8, attributes: &[u8]) {
+        message(&mut self.0, (SUBSYSTEM << 8) | kind, REQUEST | ACK | flags, [family, 0, 0, 0], attributes);
     }
 
     fn end(mut self) -> Vec<u8> {
@@ -326,17 +344,17 @@ fn payload(offset: u32, length: u32) -> Vec<u8> {
     expression("payload", &[number(1, 1), number(2, 1), number(3, offset), number(4, length)].concat())
 }
 
-/// Continues if the packet's source (or else its destination) is in this network.
+/// Continues if the source (or else the destination) of a packet of this family is in this network.
 fn among(network: IpNet, is_source: bool) -> Vec<u8> {
-    // `NFPROTO_IPV4` and `_IPV6`, and the places of source and destination in their headers.
-    let (family, places) = if network.addr().is_ipv4() { (2, [12, 16]) } else { (10, [8, 24]) };
+    // The places of source and destination in the headers.
+    let places = if network.addr().is_ipv4() { [12, 16] } else { [8, 24] };
     let bytes = |address: IpAddr| match address {
         IpAddr::V4(v4) => v4.octets().to_vec(),
         IpAddr::V6(v6) => v6.octets().to_vec(),
     };
     let (address, mask) = (bytes(network.network()), bytes(network.netmask()));
     let field = payload(places[usize::from(!is_source)], address.len() as u32);
-    [meta(15), equals(&[family]), field, masked(&mask), equals(&address)].concat()
+    [field, masked(&mask), equals(&address)].concat()
 }
 
 /// Keeps these bits of register 1.
@@ -361,7 +379,7 @@ fn equals(value: &[u8]) -> Vec<u8> {
     expression("cmp", &[number(1, 1), number(2, 0), nested(3, &attribute(1, value))].concat())
 }
 
-/// Ends with `NF_DROP` (0) or `NF_ACCEPT` (1).
+/// Ends with a verdict: [`NF_DROP`] or [`NF_ACCEPT`].
 fn verdict(code: u32) -> Vec<u8> {
     let data = nested(2, &nested(2, &number(1, code)));
     expression("immediate", &[number(1, 0), data].concat())
