@@ -180,19 +180,37 @@ pub enum ServiceCommand {
     Stop,
 }
 
-/// An output of a [`Machine`].
+/// An output of a [`Machine`]. Each packet moves through this type, so what is larger than a packet's handle is boxed.
 #[derive(Debug)]
 pub enum Output {
     /// Send a UDP datagram.
-    Transmit(Transmit),
+    Transmit(Box<Transmit>),
     /// Hand a whole IP packet to the virtual interface.
     Packet(Bytes),
     /// Act on a TCP connection.
     Stream(StreamId, StreamOutput),
     /// An event for a user, a log or a test.
-    Event(Event),
+    Event(Box<Event>),
     /// No more output now. The next call has an input, or [`Input::Timeout`] when this timer is due.
     Wait(Option<Due>),
+}
+
+impl From<Transmit> for Output {
+    fn from(transmit: Transmit) -> Self {
+        Self::Transmit(Box::new(transmit))
+    }
+}
+
+impl From<Box<Transmit>> for Output {
+    fn from(transmit: Box<Transmit>) -> Self {
+        Self::Transmit(transmit)
+    }
+}
+
+impl From<Event> for Output {
+    fn from(event: Event) -> Self {
+        Self::Event(Box::new(event))
+    }
 }
 
 /// A UDP datagram to send, or several for one destination, if the driver can send them together.

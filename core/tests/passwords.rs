@@ -71,7 +71,11 @@ impl Scene {
             loop {
                 match self.auth.poll_output() {
                     Output::Stream(_, StreamOutput::Write(bytes)) => client.receive(&bytes).unwrap(),
-                    Output::Event(Event::Dropped(reason)) => self.dropped.push(reason),
+                    Output::Event(event) => {
+                        if let Event::Dropped(reason) = *event {
+                            self.dropped.push(reason);
+                        }
+                    }
                     Output::Wait(_) => break,
                     _ => {}
                 }

@@ -124,7 +124,7 @@ impl Relay {
         let mut sent = Vec::new();
         while let Some(output) = self.legs[leg].links.poll() {
             match output {
-                LinkOutput::Transmit(transmit) => sent.push(transmit),
+                LinkOutput::Transmit(transmit) => sent.push(*transmit),
                 other => self.heard[leg].push(other),
             }
         }
@@ -141,7 +141,7 @@ impl Relay {
         let mut answers = Vec::new();
         loop {
             match self.trs.poll_output() {
-                Output::Transmit(transmit) => answers.push(transmit),
+                Output::Transmit(transmit) => answers.push(*transmit),
                 Output::Wait(_) => return answers,
                 _ => {}
             }

@@ -157,14 +157,14 @@ impl Auth {
     }
 
     fn dropped(&mut self, reason: DropReason) {
-        self.out.push_back(Output::Event(Event::Dropped(reason)));
+        self.out.push_back(Output::from(Event::Dropped(reason)));
     }
 
     fn drain_links(&mut self, now: Instant) {
         while let Some(output) = self.links.poll() {
             match output {
                 LinkOutput::Transmit(transmit) | LinkOutput::Bare(transmit) => {
-                    self.out.push_back(Output::Transmit(transmit));
+                    self.out.push_back(Output::from(transmit));
                 }
                 LinkOutput::Connected { link, peer, .. } => {
                     self.names.insert(link, peer);
@@ -268,7 +268,7 @@ impl Auth {
         let name = self.store.device(NodeId(id)).ok().flatten().map(|d| d.name);
         if let Some(name) = name {
             let signal = Signal::message(Party::As, Party::Node(name), answer, protection, 0);
-            self.out.push_back(Output::Event(Event::Signal(Box::new(signal))));
+            self.out.push_back(Output::from(Event::Signal(Box::new(signal))));
         }
     }
 

@@ -36,7 +36,7 @@ impl Nms {
         let Place::Proposed { link } = place else { return None };
         let shown = self.links.peer_addresses(link).filter(|_| !defect!(CertifiedAddressesIgnored))?;
         if shown != stored {
-            self.out.push_back(super::Output::Event(Event::AddressesDiffer { name: name.clone(), shown, stored }));
+            self.out.push_back(super::Output::from(Event::AddressesDiffer { name: name.clone(), shown, stored }));
         }
         Some(shown)
     }

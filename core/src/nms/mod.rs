@@ -247,12 +247,12 @@ impl Nms {
     }
 
     fn dropped(&mut self, reason: DropReason) {
-        self.out.push_back(Output::Event(Event::Dropped(reason)));
+        self.out.push_back(Output::from(Event::Dropped(reason)));
     }
 
     fn signal(&mut self, to: Party, message: &Message, protection: Protection, count: u8) {
         let signal = Signal::message(Party::Nms, to, message, protection, count);
-        self.out.push_back(Output::Event(Event::Signal(Box::new(signal))));
+        self.out.push_back(Output::from(Event::Signal(Box::new(signal))));
     }
 
     /// Sends a message to a registered node. False if the node is not registered, or the message cannot be sent.
@@ -279,7 +279,7 @@ impl Nms {
                     return false;
                 }
                 let (local, remote) = (sealed.local, sealed.remote);
-                self.out.push_back(Output::Transmit(Transmit::new(local, remote, payload)));
+                self.out.push_back(Output::from(Transmit::new(local, remote, payload)));
                 Protection::CommonKey(name.clone())
             }
             Session::Proposed { link } => {
@@ -343,7 +343,7 @@ impl Nms {
         while let Some(output) = self.links.poll() {
             match output {
                 LinkOutput::Transmit(transmit) | LinkOutput::Bare(transmit) => {
-                    self.out.push_back(Output::Transmit(transmit));
+                    self.out.push_back(Output::from(transmit));
                 }
                 LinkOutput::Connected { link, peer, .. } => self.on_link(now, link, &peer),
                 LinkOutput::Frame(link, header, body) => self.on_frame(now, link, &header, &body),

@@ -297,7 +297,7 @@ impl Nms {
         };
         let (initiator, responder) = (a.name.clone(), b.name.clone());
         let chosen = RouteChosen { initiator, responder, want, basis, choice: choice.clone() };
-        self.out.push_back(Output::Event(Event::RouteChosen(Box::new(chosen))));
+        self.out.push_back(Output::from(Event::RouteChosen(Box::new(chosen))));
         choice
     }
 
@@ -438,7 +438,7 @@ impl Nms {
         });
         let Some((local, remote)) = place else { return };
         let Some(payload) = session.seal(transaction, count, NodeId::of(&relay.name).0, message) else { return };
-        self.out.push_back(Output::Transmit(Transmit::new(local, remote, payload)));
+        self.out.push_back(Output::from(Transmit::new(local, remote, payload)));
         self.signal(Party::Trs, message, Protection::ServiceKey, count);
     }
 
@@ -459,7 +459,7 @@ impl Nms {
         let Some(session) = &mut self.trs else { return self.dropped(DropReason::UnknownId) };
         if is_unknown(&payload) {
             if let Some((_, answer)) = session.refuse_unknown(&mut payload) {
-                self.out.push_back(Output::Transmit(Transmit::new(local, remote, answer)));
+                self.out.push_back(Output::from(Transmit::new(local, remote, answer)));
             }
             return self.dropped(DropReason::UnknownType);
         }

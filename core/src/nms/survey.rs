@@ -81,7 +81,7 @@ impl Nms {
         let session = self.nodes.get_mut(&node).and_then(|registration| registration.probes.as_mut());
         if let Some(payload) = session.and_then(|s| s.seal(header.transaction, 0, node.0, &reply)) {
             let local = SocketAddr::new(local.ip(), port);
-            self.out.push_back(Output::Transmit(Transmit::new(local, remote, payload)));
+            self.out.push_back(Output::from(Transmit::new(local, remote, payload)));
         }
     }
 
@@ -100,7 +100,7 @@ impl Nms {
         let probe = Message::Probe(Probe { answer: Answer::Here, padding: Padding });
         let payload = probe.to_bytes(transaction, Flags(Flags::FROM_RESPONDER), 0, 0, id);
         if payload.len() <= received {
-            self.out.push_back(Output::Transmit(Transmit::new(local, remote, payload)));
+            self.out.push_back(Output::from(Transmit::new(local, remote, payload)));
         }
     }
 
@@ -126,7 +126,7 @@ impl Nms {
         registration.challenged = next;
         let message = Message::ProbeToken(AddressProof { seen: place, token });
         let payload = message.to_bytes(transaction, Flags(Flags::FROM_RESPONDER), 0, 0, node.0);
-        self.out.push_back(Output::Transmit(Transmit::new(SocketAddr::new(local, port), place, payload)));
+        self.out.push_back(Output::from(Transmit::new(SocketAddr::new(local, port), place, payload)));
     }
 
     /// Notes the address at which the node's main port is seen. The node has proved that address.
@@ -158,7 +158,7 @@ impl Nms {
         let Some(payload) = session.seal(probe.transaction, probe.count, NodeId::of(&relay.name).0, &request) else {
             return;
         };
-        self.out.push_back(Output::Transmit(Transmit::new(SocketAddr::new(local, port), remote, payload)));
+        self.out.push_back(Output::from(Transmit::new(SocketAddr::new(local, port), remote, payload)));
         self.signal(Party::Trs, &request, Protection::ServiceKey, probe.count);
     }
 

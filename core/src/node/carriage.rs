@@ -167,7 +167,7 @@ pub(super) enum CarriageOutput {
     /// An output for the driver, unchanged.
     Pass(Output),
     /// Send this. A peer answers it, perhaps through a TRS, or nobody does; a service does not.
-    Unasking(Transmit),
+    Unasking(Box<Transmit>),
     /// The AS accepted the login.
     LoggedIn(Box<LoginResponse>),
     /// The login failed.
@@ -181,7 +181,7 @@ pub(super) enum CarriageOutput {
     /// Packets may be sent into a tunnel although the peer has not answered yet (`signaling = "fast"`).
     TunnelReady(TunnelId),
     /// A tunnel is ready.
-    TunnelUp(TunnelId, TunnelUp),
+    TunnelUp(TunnelId, Box<TunnelUp>),
     /// A tunnel is gone, or was not built.
     TunnelDown(TunnelId, Failure),
     /// A tunnel that was being built became one more path of a tunnel that is up.
@@ -198,15 +198,15 @@ pub(super) enum CarriageOutput {
 
 impl CarriageOutput {
     pub(super) fn dropped(reason: DropReason) -> Self {
-        Self::Pass(Output::Event(Event::Dropped(reason)))
+        Self::Pass(Output::from(Event::Dropped(reason)))
     }
 
     pub(super) fn signal(from: Party, to: Party, message: &Message, protection: Protection, count: u8) -> Self {
-        Self::Pass(Output::Event(Event::Signal(Box::new(Signal::message(from, to, message, protection, count)))))
+        Self::Pass(Output::from(Event::Signal(Box::new(Signal::message(from, to, message, protection, count)))))
     }
 
     pub(super) fn handshake(from: Party, to: Party, what: &'static str) -> Self {
-        Self::Pass(Output::Event(Event::Signal(Box::new(Signal::handshake(from, to, what)))))
+        Self::Pass(Output::from(Event::Signal(Box::new(Signal::handshake(from, to, what)))))
     }
 }
 

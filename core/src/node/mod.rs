@@ -174,7 +174,7 @@ impl Node {
     }
 
     fn event(&mut self, event: Event) {
-        self.out.push_back(Output::Event(event));
+        self.out.push_back(Output::from(event));
     }
 
     fn dropped(&mut self, reason: DropReason) {
@@ -269,7 +269,7 @@ impl Node {
     }
 
     /// Sends a datagram: by UDP, or to a service by TCP.
-    fn transmit(&mut self, now: Instant, transmit: Transmit) {
+    fn transmit(&mut self, now: Instant, transmit: Box<Transmit>) {
         let by_udp = match &mut self.fallback {
             Some(fallback) => fallback.transmit(now, transmit),
             None => Some(transmit),
@@ -347,7 +347,7 @@ impl Node {
                     self.on_nms_message(now, &header, message);
                 }
                 CarriageOutput::TunnelReady(tunnel) => self.tell_routes(now, RouteInput::TunnelReady(tunnel)),
-                CarriageOutput::TunnelUp(tunnel, up) => self.tell_routes(now, RouteInput::TunnelUp(tunnel, up)),
+                CarriageOutput::TunnelUp(tunnel, up) => self.tell_routes(now, RouteInput::TunnelUp(tunnel, *up)),
                 CarriageOutput::TunnelDown(tunnel, reason) => {
                     self.tell_routes(now, RouteInput::TunnelDown(tunnel, reason));
                 }
@@ -495,7 +495,7 @@ impl Node {
             match output {
                 SurveyOutput::Transmit(transmit) => {
                     if self.fallback.as_ref().is_none_or(|fallback| fallback.lets_survey(transmit.remote)) {
-                        self.out.push_back(Output::Transmit(transmit));
+                        self.out.push_back(Output::from(transmit));
                     }
                 }
                 SurveyOutput::Report { transaction, count, report } => {

@@ -205,7 +205,7 @@ impl Door {
     }
 
     fn dropped(&mut self, reason: DropReason) {
-        self.out.push_back(Output::Event(Event::Dropped(reason)));
+        self.out.push_back(Output::from(Event::Dropped(reason)));
     }
 
     /// Takes an event of a connection. Returns the inputs for the service.

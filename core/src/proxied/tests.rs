@@ -67,7 +67,7 @@ impl Machine for Echo {
         match input {
             Input::Datagram { local, remote, payload } => {
                 self.remotes.push(remote);
-                self.out.push_back(Output::Transmit(Transmit::new(local, remote, payload.to_vec())));
+                self.out.push_back(Output::from(Transmit::new(local, remote, payload.to_vec())));
             }
             Input::Stream(id, StreamInput::Data(_)) => {
                 self.out.push_back(Output::Stream(id, StreamOutput::Write(b"login".to_vec())));
@@ -126,7 +126,11 @@ fn drain(served: &mut Served<Echo>, id: StreamId) -> Said {
             Output::Wait(_) => return said,
             Output::Stream(to, StreamOutput::Write(bytes)) if to == id => said.bytes.extend(bytes),
             Output::Stream(to, StreamOutput::Close) if to == id => said.closed = true,
-            Output::Event(Event::Dropped(reason)) => said.dropped.push(reason),
+            Output::Event(event) => {
+                if let Event::Dropped(reason) = *event {
+                    said.dropped.push(reason);
+                }
+            }
             Output::Transmit(transmit) => assert!(!is_guest(transmit.remote.ip()), "{transmit:?} reached the driver"),
             _ => {}
         }

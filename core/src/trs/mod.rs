@@ -28,7 +28,7 @@ use self::proposed::Legs;
 use crate::event::{DropReason, Event, Protection, Signal};
 use crate::grant::Grants;
 use crate::key::Key128;
-use crate::machine::{Input, Machine, Output, ServiceCommand, Tables, Transmit};
+use crate::machine::{Input, Machine, Output, ServiceCommand, Tables};
 use crate::message::{Message, RelayMode};
 use crate::name::{NodeId, Party};
 use crate::probe::is_not_quic;
@@ -141,14 +141,14 @@ impl Machine for Trs {
 }
 
 fn dropped(out: &mut VecDeque<Output>, reason: DropReason) {
-    out.push_back(Output::Event(Event::Dropped(reason)));
+    out.push_back(Output::from(Event::Dropped(reason)));
 }
 
 fn signal(out: &mut VecDeque<Output>, to: Party, message: &Message, protection: Protection, count: u8) {
     let signal = Signal::message(Party::Trs, to, message, protection, count);
-    out.push_back(Output::Event(Event::Signal(Box::new(signal))));
+    out.push_back(Output::from(Event::Signal(Box::new(signal))));
 }
 
-fn transmit(out: &mut VecDeque<Output>, transmit: Transmit) {
-    out.push_back(Output::Transmit(transmit));
+fn transmit(out: &mut VecDeque<Output>, transmit: impl Into<Output>) {
+    out.push_back(transmit.into());
 }

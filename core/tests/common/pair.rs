@@ -62,7 +62,7 @@ pub(crate) fn sent(links: &mut Links) -> (Vec<Transmit>, Vec<LinkOutput>) {
     let (mut transmits, mut others) = (Vec::new(), Vec::new());
     while let Some(output) = links.poll() {
         match output {
-            LinkOutput::Transmit(transmit) => transmits.push(transmit),
+            LinkOutput::Transmit(transmit) => transmits.push(*transmit),
             other => others.push(other),
         }
     }

@@ -367,7 +367,7 @@ impl<S: Shell> Surroundings<S::Machine> for System<S> {
                 for payload in transmit.datagrams() {
                     self.shell.sees(&Passing::Sent { local, remote, payload });
                 }
-                self.udp.push(transmit);
+                self.udp.push(*transmit);
             }
             Output::Packet(packet) => {
                 self.shell.sees(&Passing::ToTun(&packet));
@@ -380,7 +380,7 @@ impl<S: Shell> Surroundings<S::Machine> for System<S> {
             Output::Stream(id, output) => self.streams.apply(id, output),
             Output::Event(event) => {
                 self.reported = true;
-                self.shell.event(machine, now, event);
+                self.shell.event(machine, now, *event);
             }
             Output::Wait(_) => {}
         }

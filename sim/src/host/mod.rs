@@ -537,7 +537,7 @@ impl<M: Machine> Surroundings<M> for System<M::Command> {
             Output::Transmit(transmit) => self.underlay.transmit(&transmit, &mut self.losses),
             Output::Packet(packet) => self.deliver(packet),
             Output::Stream(id, output) => self.streams.apply(id, output, &self.underlay, &mut self.losses),
-            Output::Event(event) => self.note(now + self.behind, event),
+            Output::Event(event) => self.note(now + self.behind, *event),
             Output::Wait(_) => {}
         }
     }

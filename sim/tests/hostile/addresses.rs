@@ -35,7 +35,7 @@ fn sent(links: &mut Links, mut other: impl FnMut(LinkOutput)) -> Vec<Transmit> {
     let mut sent = Vec::new();
     while let Some(output) = links.poll() {
         match output {
-            LinkOutput::Transmit(transmit) => sent.push(transmit),
+            LinkOutput::Transmit(transmit) => sent.push(*transmit),
             output => other(output),
         }
     }

@@ -20,7 +20,7 @@ fn initials(arena: &Arena, role: Role, count: usize) -> Vec<Transmit> {
         links.connect(arena.world.now(), victim, target, &fqdn("trs"), None, Load::Packets).unwrap();
     }
     std::iter::from_fn(|| links.poll())
-        .filter_map(|output| if let LinkOutput::Transmit(transmit) = output { Some(transmit) } else { None })
+        .filter_map(|output| if let LinkOutput::Transmit(transmit) = output { Some(*transmit) } else { None })
         .collect()
 }
 

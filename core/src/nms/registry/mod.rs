@@ -556,7 +556,7 @@ impl Nms {
         session.count_from(1 << 30 | self.rng.next_u32() >> 2);
         let message = Message::Error(code);
         if let Some(payload) = session.seal(transaction, 0, node.0, &message) {
-            self.out.push_back(Output::Transmit(Transmit::new(local, remote, payload)));
+            self.out.push_back(Output::from(Transmit::new(local, remote, payload)));
             self.signal(Party::Node(name.clone()), &message, Protection::CommonKey(name), 0);
         }
     }

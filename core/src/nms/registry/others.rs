@@ -112,7 +112,7 @@ impl Nms {
         if others.told.is_none_or(|at| now >= at + OTHER_MACHINE_TOLD) {
             others.told = Some(now);
             let name = registration.name.clone();
-            self.out.push_back(Output::Event(Event::OtherMachine { name, served, refused }));
+            self.out.push_back(Output::from(Event::OtherMachine { name, served, refused }));
         }
         if !std::mem::replace(&mut registration.afresh, true) {
             // Peers may still have tunnels with the machine that is not served any more.
@@ -153,7 +153,7 @@ impl Nms {
         };
         if let Some(payload) = answer {
             let name = registration.name.clone();
-            self.out.push_back(Output::Transmit(Transmit::new(local, remote, payload)));
+            self.out.push_back(Output::from(Transmit::new(local, remote, payload)));
             self.signal(Party::Node(name.clone()), &error, Protection::CommonKey(name), 0);
         }
         // Only a machine that was told before proves that there are two: other messages may have been under way when

@@ -65,7 +65,7 @@ impl Nms {
         let Session::Conventional(sealed) = &mut registration.session else { return };
         if let Some((message, answer)) = sealed.session.refuse_unknown(payload) {
             let name = registration.name.clone();
-            self.out.push_back(Output::Transmit(Transmit::new(local, remote, answer)));
+            self.out.push_back(Output::from(Transmit::new(local, remote, answer)));
             self.signal(Party::Node(name.clone()), &message, Protection::CommonKey(name), 0);
         }
     }
@@ -94,7 +94,7 @@ impl Nms {
             Some((self.store.device(node).ok()??.name, message, Transmit::new(local, remote, payload)))
         };
         if let Some((name, message, transmit)) = answer() {
-            self.out.push_back(Output::Transmit(transmit));
+            self.out.push_back(Output::from(transmit));
             self.signal(Party::Node(name.clone()), &message, Protection::CommonKey(name), 0);
         }
     }

@@ -139,7 +139,7 @@ impl Conventional {
     }
 
     fn transmit(&mut self, local: SocketAddr, remote: SocketAddr, payload: Vec<u8>) {
-        self.out.push_back(CarriageOutput::Pass(Output::Transmit(Transmit::new(local, remote, payload))));
+        self.out.push_back(CarriageOutput::Pass(Output::from(Transmit::new(local, remote, payload))));
     }
 
     fn dropped(&mut self, reason: DropReason) {

@@ -525,7 +525,7 @@ impl Conventional {
             handover: Handover::Rebuild,
             signaling: Signaling::Paper,
         };
-        self.out.push_back(CarriageOutput::TunnelUp(id, up));
+        self.out.push_back(CarriageOutput::TunnelUp(id, Box::new(up)));
     }
 
     /// Whether a datagram was sealed with this tunnel's keys.

@@ -356,18 +356,18 @@ impl Fallback {
     }
 
     /// A datagram that the node sends. Returns it if it has to be sent by UDP.
-    pub(super) fn transmit(&mut self, now: Instant, transmit: Transmit) -> Option<Transmit> {
+    pub(super) fn transmit(&mut self, now: Instant, transmit: Box<Transmit>) -> Option<Box<Transmit>> {
         self.pass(now, transmit, true)
     }
 
     /// As [`Self::transmit`], for a datagram that no service answers: an acknowledgement, or a datagram to a peer. A
     /// silent peer says nothing about the TRS that forwards to it.
-    pub(super) fn forward(&mut self, now: Instant, transmit: Transmit) -> Option<Transmit> {
+    pub(super) fn forward(&mut self, now: Instant, transmit: Box<Transmit>) -> Option<Box<Transmit>> {
         self.pass(now, transmit, false)
     }
 
     /// `wants_answer`: silence is a ground for suspicion.
-    fn pass(&mut self, now: Instant, transmit: Transmit, wants_answer: bool) -> Option<Transmit> {
+    fn pass(&mut self, now: Instant, transmit: Box<Transmit>, wants_answer: bool) -> Option<Box<Transmit>> {
         let remote = transmit.remote;
         let Some(service) = self.services.get_mut(&remote) else {
             if self.udp == Udp::Works && !is_punch(&transmit.payload) {
@@ -528,7 +528,7 @@ impl Fallback {
     }
 
     fn event(&mut self, event: Event) {
-        self.out.push_back(FallbackOutput::Pass(Output::Event(event)));
+        self.out.push_back(FallbackOutput::Pass(Output::from(event)));
     }
 
     fn stream(&mut self, id: StreamId, output: StreamOutput) {

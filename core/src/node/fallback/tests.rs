@@ -100,7 +100,7 @@ fn what_a_trs_forwards_is_no_ground_to_leave_it_and_its_own_silence_is() {
     let (nms, trs) = (at("192.0.2.3:443"), at("192.0.2.4:443"));
     for answers in [true, false] {
         let mut fallback = fallback(nms, trs);
-        let to = |remote| Transmit::new(at("198.51.100.1:5000"), remote, vec![0; 100]);
+        let to = |remote| Box::new(Transmit::new(at("198.51.100.1:5000"), remote, vec![0; 100]));
         let mut opened = None;
         // Twenty datagrams a second to a dead peer. Each service is sent a PING in three seconds, and again unless it
         // answers.

@@ -59,7 +59,7 @@ impl Fallback {
         }
         while let Some(output) = probe.links.poll() {
             if let LinkOutput::Transmit(transmit) = output {
-                self.out.push_back(FallbackOutput::Pass(Output::Transmit(transmit)));
+                self.out.push_back(FallbackOutput::Pass(Output::from(transmit)));
             }
         }
         if is_answer {
@@ -93,7 +93,7 @@ impl Fallback {
         self.unheard.tried(now);
         while let Some(output) = links.poll() {
             if let LinkOutput::Transmit(transmit) = output {
-                self.out.push_back(FallbackOutput::Pass(Output::Transmit(transmit)));
+                self.out.push_back(FallbackOutput::Pass(Output::from(transmit)));
             }
         }
         self.attempts.insert(remote, Probe { tag, links, link, since: now, until: now + UDP_PROBE_WAIT });

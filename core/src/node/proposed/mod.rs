@@ -247,7 +247,7 @@ impl Proposed {
                 LinkOutput::Pathed(link, datagrams) => self.send_pathed(now, End::Shared(link), datagrams),
                 LinkOutput::Followed(link) => self.on_followed(now, link),
                 LinkOutput::Transmit(transmit) => {
-                    self.out.push_back(CarriageOutput::Pass(Output::Transmit(transmit)));
+                    self.out.push_back(CarriageOutput::Pass(Output::from(transmit)));
                 }
                 LinkOutput::Bare(transmit) => self.out.push_back(CarriageOutput::Unasking(transmit)),
                 LinkOutput::Connected { link, client, peer } => self.on_connected(now, link, client, peer),

@@ -89,7 +89,7 @@ impl Proposed {
                 let (peer, pattern) = (tunnel.name.clone(), tunnel.pattern);
                 self.timers.set(id, None);
                 let event = Event::PathSwitched { peer, remote, pattern };
-                self.out.push_back(CarriageOutput::Pass(Output::Event(event)));
+                self.out.push_back(CarriageOutput::Pass(Output::from(event)));
             }
             _ => {}
         }

@@ -467,7 +467,7 @@ impl Proposed {
             match pathed.paths.poll() {
                 PathOutput::Transmit(mut transmit) => {
                     pathed.address(&mut transmit);
-                    self.out.push_back(CarriageOutput::Unasking(transmit));
+                    self.out.push_back(CarriageOutput::Unasking(Box::new(transmit)));
                 }
                 PathOutput::PathChanged => self.tell_quic(end, |links, link| links.path_changed(now, link)),
                 PathOutput::Ping => self.tell_quic(end, |links, link| links.ping(now, link)),
@@ -518,7 +518,7 @@ impl Proposed {
         let Some(peer) = self.tunnels.get(&tunnel).map(|tunnel| tunnel.name.clone()) else { return };
         let pattern = self.pattern_of(tunnel);
         let event = Event::PathSwitched { peer, remote: to.remote, pattern };
-        self.out.push_back(CarriageOutput::Pass(Output::Event(event)));
+        self.out.push_back(CarriageOutput::Pass(Output::from(event)));
         self.out.push_back(CarriageOutput::PathSwitched { tunnel, relayed });
         let held = self.pathed.get_mut(&end).map(|pathed| std::mem::take(&mut pathed.held.0));
         for packet in held.into_iter().flatten() {

@@ -393,7 +393,7 @@ impl Proposed {
         for &(local, remote) in to {
             let transaction = probe::transaction(self.random());
             let payload = Message::HolePunching.to_bytes(transaction, Flags(0), 0, 0, path.0);
-            self.out.push_back(CarriageOutput::Pass(Output::Transmit(Transmit::new(local, remote, payload))));
+            self.out.push_back(CarriageOutput::Pass(Output::from(Transmit::new(local, remote, payload))));
         }
     }
 
@@ -604,7 +604,7 @@ impl Proposed {
             signaling: tunnel.signaling,
         };
         let (agreed, candidates) = (tunnel.agreed, tunnel.candidates.clone());
-        self.out.push_back(CarriageOutput::TunnelUp(id, up));
+        self.out.push_back(CarriageOutput::TunnelUp(id, Box::new(up)));
         self.pathed_up(now, id, end, agreed, &candidates);
     }
 

@@ -144,6 +144,6 @@ impl Links {
         mut buf: Vec<u8>,
     ) {
         buf.truncate(transmit.size);
-        self.out.push_back(LinkOutput::Transmit(Transmit::new(local, remote, buf)));
+        self.out.push_back(LinkOutput::Transmit(Box::new(Transmit::new(local, remote, buf))));
     }
 }

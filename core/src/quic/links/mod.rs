@@ -80,9 +80,9 @@ const FIRST_PATHED: u64 = 1 << 63;
 #[derive(Debug)]
 pub enum LinkOutput {
     /// Send a UDP datagram.
-    Transmit(Transmit),
+    Transmit(Box<Transmit>),
     /// Send a UDP datagram that the peer does not answer, an acknowledgement for example ([`Links::tell_bare`]).
-    Bare(Transmit),
+    Bare(Box<Transmit>),
     /// Send datagrams of this link on its path in use ([`Links::on_paths`]).
     Pathed(LinkId, Datagrams),
     /// After [`Links::rebind`]: the peer has seen the new address, and has sent a PATH_CHALLENGE to it. What is sent on
@@ -550,9 +550,9 @@ impl Links {
                 self.out.push_back(if self.on_paths {
                     LinkOutput::Pathed(id, Datagrams { payload, segment, asks })
                 } else if asks {
-                    LinkOutput::Transmit(Transmit { local, remote, payload, segment })
+                    LinkOutput::Transmit(Box::new(Transmit { local, remote, payload, segment }))
                 } else {
-                    LinkOutput::Bare(Transmit { local, remote, payload, segment })
+                    LinkOutput::Bare(Box::new(Transmit { local, remote, payload, segment }))
                 });
             }
             if !again {

@@ -129,10 +129,10 @@ impl Toy {
             let source = if packet[0] >> 4 == 4 { ip("198.18.0.1") } else { ip("2001:db8:ffff::1") };
             let error = icmp_error(IcmpError::TooBig { mtu: self.largest as u32 }, source, packet).unwrap();
             self.outputs.push_back(Output::Packet(error.into()));
-            self.outputs.push_back(Output::Event(Event::Dropped(DropReason::TooBig)));
+            self.outputs.push_back(Output::from(Event::Dropped(DropReason::TooBig)));
         } else {
             let transmit = Transmit::new(self.local, self.remote, packet.to_vec());
-            self.outputs.push_back(Output::Transmit(transmit));
+            self.outputs.push_back(Output::from(transmit));
         }
     }
 }
@@ -168,10 +168,10 @@ impl Machine for Toy {
             }
             Input::Command(Order::Wake(at)) => self.timer = Some(at),
             Input::Command(Order::Register) => {
-                self.outputs.push_back(Output::Event(Event::Registered { addresses: self.addresses, nat: false }));
+                self.outputs.push_back(Output::from(Event::Registered { addresses: self.addresses, nat: false }));
             }
             Input::Command(Order::Tunnel(local, remote)) => (self.local, self.remote) = (local, remote),
-            Input::Command(Order::Send(transmit)) => self.outputs.push_back(Output::Transmit(transmit)),
+            Input::Command(Order::Send(transmit)) => self.outputs.push_back(Output::from(transmit)),
             Input::Command(Order::Stream(id, output)) => self.outputs.push_back(Output::Stream(id, output)),
         }
     }
