@@ -5,7 +5,8 @@
 //! removes its registration and sends *Access Ended* to each holder, which ends its tunnels with that peer. When a node
 //! registers for the first time since it started, its earlier life may have ended without a word. Then the NMS sends
 //! *Peer Restarted* to each holder, which forgets its tunnels with that peer: nothing that it sends on them is heard. A
-//! holder that is not registered at that moment is told when it registers again.
+//! holder that is not registered at that moment is told when it registers again, and one that does not answer, because
+//! its machine sleeps for example, when its next Keep Alive comes.
 //!
 //! A restarted NMS has lost this list. So a node that registers while it has tunnels names their peers in a *Peer
 //! Report*. The NMS then records the node as their holder again. It tells the node at once which of these peers are no
@@ -231,6 +232,11 @@ impl Nms {
     /// A node has registered: it has access again, and is sent the notifications that it missed.
     pub(super) fn access_begins(&mut self, now: Instant, node: NodeId) {
         self.access.ended.remove(&node);
+        self.tell_missed(now, node);
+    }
+
+    /// A registered node is heard. It is sent the notifications that it missed, asleep for example.
+    pub(super) fn tell_missed(&mut self, now: Instant, node: NodeId) {
         for peer in Access::take(&mut self.access.due, node) {
             if let Some(name) = self.access.ended.get(&peer).cloned() {
                 self.tell_ended(now, node, name, None);
@@ -367,7 +373,7 @@ impl Nms {
             let next = untold.retry.next;
             if count > ACCESS_ENDED_RETRIES || !self.nodes.contains_key(&holder) {
                 self.access.forget_untold(transaction);
-                // The holder is told when it registers again.
+                // The holder is told when it is heard or registers again.
                 Access::remember(&mut self.access.due, (holder, peer));
                 continue;
             }

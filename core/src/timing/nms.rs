@@ -49,7 +49,7 @@ timings! {
     /// first time after `ROUTING_RETRY`, then with back-off).
     ///
     /// Why: eight retransmissions take 7 s. A node that received none of them has given up the NMS by then (3.5 s), and
-    /// is told when it registers again.
+    /// is told when it registers again; or its machine sleeps, and it is told when its next Keep Alive comes.
     ACCESS_ENDED_RETRIES: u8 = 8;
 
     /// The NMS remembers a proved address of a conventional node for this long after the node was heard at another one.

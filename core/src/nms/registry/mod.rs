@@ -450,6 +450,7 @@ impl Nms {
     pub(super) fn on_keep_alive(&mut self, now: Instant, node: NodeId, transaction: u32) {
         if self.send(now, node, transaction, 0, &Message::KeepAliveAck) && !defect!(KeepAliveNotCounted) {
             self.expiry.set(node, Some(now + REGISTRATION_SILENCE));
+            self.tell_missed(now, node);
         }
     }
 
