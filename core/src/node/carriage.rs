@@ -107,6 +107,9 @@ pub(super) trait Carriage {
     /// there is no [`CarriageOutput::TunnelDown`].
     fn move_to(&mut self, now: Instant, places: &Places) -> Kept;
 
+    /// The service at this address is reached by UDP again, after TCP.
+    fn rerouted(&mut self, _now: Instant, _service: SocketAddr) {}
+
     /// The process stood still for some seconds: tests at once whether the NMS and each peer still answer.
     fn check(&mut self, now: Instant);
 

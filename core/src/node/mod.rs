@@ -304,6 +304,10 @@ impl Node {
                     self.drain_carriage(now);
                 }
                 FallbackOutput::Switched(way) => self.switch(now, way),
+                FallbackOutput::ByUdp(service) => {
+                    self.carriage.rerouted(now, service);
+                    self.drain_carriage(now);
+                }
             }
         }
     }

@@ -101,6 +101,8 @@ pub(super) enum FallbackOutput {
     /// The services are now reached by TCP instead of UDP, or back: treat it as a move of the node. With the way by
     /// which UDP gets through again: our address, and the service's.
     Switched(Option<(SocketAddr, SocketAddr)>),
+    /// The service at this address is reached by UDP again, after TCP.
+    ByUdp(SocketAddr),
 }
 
 /// How services are reached, for `status` and `netcheck`.
@@ -377,7 +379,10 @@ impl Fallback {
         };
         service.local = transmit.local;
         // Its TCP connection is over, and other services answer by UDP: UDP has another chance here.
-        service.by_tcp &= self.udp != Udp::Works || service.conduit.is_some();
+        if service.by_tcp && self.udp == Udp::Works && service.conduit.is_none() {
+            service.by_tcp = false;
+            self.out.push_back(FallbackOutput::ByUdp(remote));
+        }
         if self.udp == Udp::Blocked || service.by_tcp {
             if service.conduit.is_none() {
                 self.open(now, remote);
@@ -446,9 +451,10 @@ impl Fallback {
         self.udp = Udp::Works;
         let way = self.services.get(&remote).map(|service| (service.local, remote));
         let head_start = HEAD_START.max(ROUND_TRIPS * self.round_trip);
-        let mut returning = Vec::new();
+        let (mut returning, mut by_udp) = (Vec::new(), Vec::new());
         for (at, service) in &mut self.services {
             if was_blocked || *at == remote {
+                by_udp.extend(service.by_tcp.then_some(*at));
                 (service.by_tcp, service.unanswered) = (false, Unanswered::default());
                 service.returning = None;
                 if *at != remote && service.conduit.is_some() {
@@ -469,6 +475,7 @@ impl Fallback {
             self.event(Event::UdpWorks);
             self.out.push_back(FallbackOutput::Switched(way));
         }
+        self.out.extend(by_udp.into_iter().map(FallbackOutput::ByUdp));
         for at in returning {
             self.try_udp(now, at, 0);
         }

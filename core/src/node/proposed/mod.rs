@@ -584,6 +584,10 @@ impl Carriage for Proposed {
         &self.places
     }
 
+    fn rerouted(&mut self, now: Instant, service: SocketAddr) {
+        self.on_rerouted(now, service);
+    }
+
     fn move_to(&mut self, now: Instant, places: &Places) -> Kept {
         if self.handover != Handover::Rebuild {
             return self.move_along(now, places);

@@ -4,6 +4,7 @@
 use std::net::SocketAddr;
 
 use super::end::End;
+use super::pathed::Pathed;
 use super::tunnel::{Path, Tunnel, TunnelState};
 use super::{Owner, Proposed};
 use crate::event::Event;
@@ -15,6 +16,7 @@ use crate::node::part::TunnelId;
 use crate::node::places::Places;
 use crate::node::routes::is_old;
 use crate::paths::candidates::Way;
+use crate::paths::peer::Input;
 use crate::paths::strategy::Handover;
 use crate::quic::LinkId;
 use crate::time::Instant;
@@ -217,6 +219,16 @@ impl Proposed {
         let ends: Vec<End> = self.pathed.keys().copied().collect();
         for end in ends {
             self.tell_places(now, end, &[]);
+        }
+    }
+
+    /// A TRS is reached by UDP again, after TCP. A path through it may pass less now than was found by TCP.
+    pub(super) fn on_rerouted(&mut self, now: Instant, trs: SocketAddr) {
+        let relayed =
+            |(&end, pathed): (&End, &Pathed)| Some((end, pathed.bound?.way)).filter(|(_, way)| way.remote == trs);
+        let all: Vec<(End, Way)> = self.pathed.iter().filter_map(relayed).collect();
+        for (end, way) in all {
+            self.give(now, end, Input::Rerouted(way));
         }
     }
 

@@ -57,8 +57,10 @@ impl Paths {
         let told = self.crossed_at.is_some_and(|at| now < at + PATH_TOLD);
         if probe.flags.has(Flags::MOVED) && self.used == Some(number) && !told {
             // The peer moved, and its leg to the TRS moved with it. The path stays, but packets that were sent to the
-            // old address are lost.
+            // old address are lost. Its new network may pass less.
             self.crossed_at = Some(now);
+            let size = self.delivery.mtu.max(LEAST_MTU);
+            self.paths.get_mut(&number).expect("in use").doubt_size(now, size);
             self.repeat_all(now, number, silent);
             self.out.push_back(Output::Ping);
         }

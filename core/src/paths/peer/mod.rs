@@ -72,6 +72,9 @@ pub enum Input {
     },
     /// The leg behind this way, which leads through a relay, was replaced. What was known of the path is void.
     Renewed(Way),
+    /// The relay behind this way is reached by UDP again, after TCP. The path stays, but large datagrams may not pass any
+    /// more.
+    Rerouted(Way),
     /// A path probe arrived ([`is_path_probe`](super::probe::is_path_probe)).
     Probe {
         /// The addresses that it travelled between.
@@ -366,6 +369,7 @@ impl Paths {
                     self.forget(number);
                 }
             }
+            Input::Rerouted(way) => self.on_rerouted(now, way, silent),
             Input::Arrived { way, len } => self.on_arrived(now, way, len, silent),
             Input::Transmit(datagrams) => return self.on_transmit(now, datagrams, silent),
             Input::Delivery(counts) => self.on_delivery(now, counts),

@@ -7,7 +7,7 @@ use std::ops::Bound;
 use super::{Event, Output, PathNumber, Paths, Why};
 use crate::machine::Transmit;
 use crate::paths::budget::SilentTargets;
-use crate::paths::candidates::{Candidate, Kind};
+use crate::paths::candidates::{Candidate, Kind, Way};
 use crate::paths::choice::{self, Standing};
 use crate::paths::path::{LEAST_MTU, Path, State, TryOut};
 use crate::paths::probe::{Flags, PROBE_LEN, Probe, ProbeKind};
@@ -77,6 +77,17 @@ impl Paths {
             if let Some(to) = self.blind(now, None).filter(|_| alive.is_empty()) {
                 self.switch(now, to, Why::Ended, silent);
             }
+        }
+    }
+
+    /// Tries again what size passes. If the path is in use, the peer is told, so that it does the same.
+    pub(super) fn on_rerouted(&mut self, now: Instant, way: Way, silent: &mut SilentTargets) {
+        let Some(number) = self.find(way).filter(|number| self.paths[number].is_alive()) else { return };
+        let size = self.delivery.mtu.max(LEAST_MTU);
+        self.paths.get_mut(&number).expect("found").doubt_size(now, size);
+        if self.used == Some(number) {
+            self.moved = true;
+            self.hello(now, number, usize::from(LEAST_MTU), silent);
         }
     }
 
