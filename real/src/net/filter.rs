@@ -16,10 +16,10 @@
 //! network of the machine has are excepted.
 //!
 //! The filter is a table of its own for each family, made over netlink. That needs no program: containers often lack
-//! nft(8). The tables belong to the socket that made them (`NFT_TABLE_F_OWNER`, Linux 5.12). No other program can change
-//! them, and `flush ruleset` skips them. The kernel removes them when the daemon ends for any reason. By then the
-//! virtual addresses are gone, because they end with the virtual interface. On an older kernel every program can change
-//! the tables. Then [`Filter::stands`] tells whether one did, and tables of an earlier run are replaced.
+//! nft(8). The tables belong to the socket that made them (`NFT_TABLE_F_OWNER`, Linux 5.12). No other program can
+//! change them, and `flush ruleset` skips them. The kernel removes them when the daemon ends for any reason. By then
+//! the virtual addresses are gone, because they end with the virtual interface. On an older kernel every program can
+//! change the tables. Then [`Filter::stands`] tells whether one did, and tables of an earlier run are replaced.
 //!
 //! The message formats are those of `linux/netfilter/nf_tables.h`.
 

@@ -154,7 +154,7 @@ fn while_udp_is_blocked_it_is_tried_from_every_address_of_the_node() {
 fn a_tcp_connection_does_not_win_against_udp_that_has_just_come_back() {
     let (nms, trs) = (at("192.0.2.3:443"), at("192.0.2.4:443"));
     let mut fallback = fallback(nms, trs);
-    let to = |remote| Transmit::new(at("203.0.113.9:5000"), remote, vec![0; 100]);
+    let to = |remote| Box::new(Transmit::new(at("203.0.113.9:5000"), remote, vec![0; 100]));
     for service in [nms, trs] {
         fallback.open(Instant::ZERO, service);
     }

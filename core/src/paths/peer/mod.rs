@@ -72,8 +72,8 @@ pub enum Input {
     },
     /// The leg behind this way, which leads through a relay, was replaced. What was known of the path is void.
     Renewed(Way),
-    /// The relay behind this way is reached by UDP again, after TCP. The path stays, but large datagrams may not pass any
-    /// more.
+    /// The relay behind this way is reached by UDP again, after TCP. The path stays, but large datagrams may not pass
+    /// any more.
     Rerouted(Way),
     /// A path probe arrived ([`is_path_probe`](super::probe::is_path_probe)).
     Probe {
