@@ -162,6 +162,11 @@ pub struct Setup {
     pub packets: u64,
     /// Their bytes, whole IP packets.
     pub bytes: u64,
+    /// Those among them that searched for a path MTU: UDP datagrams of more than 1,200 bytes of payload (RFC 9000
+    /// §14.3). Nothing else of a set-up is as long.
+    pub search_packets: u64,
+    /// Their bytes, whole IP packets.
+    pub search_bytes: u64,
     /// IP packets for it that left the AS or the NMS.
     pub service_packets: u64,
     /// Their bytes.
@@ -406,6 +411,8 @@ impl Row {
                 "round_trips",
                 "packets",
                 "bytes",
+                "search_packets",
+                "search_bytes",
                 "service_packets",
                 "service_bytes",
                 "trs_packets",

@@ -85,6 +85,8 @@ fn numbers_have_fixed_decimals() {
         round_trips: 3.0,
         packets: 12,
         bytes: 9_000,
+        search_packets: 2,
+        search_bytes: 2_708,
         service_packets: 5,
         service_bytes: 600,
         trs_packets: 7,
@@ -92,9 +94,9 @@ fn numbers_have_fixed_decimals() {
     };
     let login = Setup { phase: Phase::Login, pattern: None, ..setup };
     let setups = table(Measure::Setup, &["x"], vec![Row::Setup(login), Row::Setup(setup)]);
-    let expected = "x,seed,phase,pattern,ms,round_trips,packets,bytes,service_packets,service_bytes,trs_packets,\
-                    trs_bytes\nx-value,7,login,,120.000,3.00,12,9000,5,600,7,800\n\
-                    x-value,7,tunnel,3,120.000,3.00,12,9000,5,600,7,800\n";
+    let expected = "x,seed,phase,pattern,ms,round_trips,packets,bytes,search_packets,search_bytes,service_packets,\
+                    service_bytes,trs_packets,trs_bytes\nx-value,7,login,,120.000,3.00,12,9000,2,2708,5,600,7,800\n\
+                    x-value,7,tunnel,3,120.000,3.00,12,9000,2,2708,5,600,7,800\n";
     assert_eq!(text(&setups), expected);
     assert_eq!(parse(expected, Measure::Setup).unwrap(), setups);
 }

@@ -40,6 +40,8 @@ const SETUP: &[&str] = &[
     "round_trips",
     "packets",
     "bytes",
+    "search_packets",
+    "search_bytes",
     "service_packets",
     "service_bytes",
     "trs_packets",

@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use cyphonic_core::event::Event;
+use cyphonic_core::paths::path::LEAST_MTU;
 use cyphonic_core::time::Instant;
 use cyphonic_scenarios::rows::{Phase, Setup};
 use cyphonic_scenarios::{Row, Scenario, Service};
@@ -13,7 +14,7 @@ use super::flights::Flights;
 use super::{MeasureError, last_tunnel};
 use crate::host::apps::ProbeOutcome;
 use crate::net::Tapped;
-use crate::net::packet::Ip;
+use crate::net::packet::{Ip, protocol};
 use crate::run::{Run, StepOutcome};
 use crate::world::Station;
 
@@ -22,6 +23,8 @@ struct Sent {
     source: IpAddr,
     destination: IpAddr,
     packet: Tapped,
+    /// Whether it searches for a path MTU.
+    searches: bool,
     /// The host, in the order of [`stations`].
     host: usize,
 }
@@ -72,6 +75,9 @@ pub(super) fn rows(scenario: &Scenario, run: &Run) -> Result<Vec<Row>, MeasureEr
                 packets.iter().filter(|p| hosts.contains(&p.host)).map(|p| p.packet.packet.len() as u64).collect();
             (of.len() as u64, of.iter().sum())
         };
+        let searching = packets.iter().filter(|p| p.host >= NODES && p.searches);
+        let (search_packets, search_bytes) =
+            searching.fold((0, 0), |(count, sum), p| (count + 1, sum + p.packet.packet.len() as u64));
         let ((packets, bytes), (service_packets, service_bytes), (trs_packets, trs_bytes)) =
             (leaving(NODES..usize::MAX), leaving(0..TRS), leaving(TRS..NODES));
         Row::Setup(Setup {
@@ -81,6 +87,8 @@ pub(super) fn rows(scenario: &Scenario, run: &Run) -> Result<Vec<Row>, MeasureEr
             round_trips: f64::from(flights.between(begin, initiator, end)) / 2.0,
             packets,
             bytes,
+            search_packets,
+            search_bytes,
             service_packets,
             service_bytes,
             trs_packets,
@@ -113,7 +121,9 @@ fn all_sent(run: &Run) -> Vec<Sent> {
         for packet in run.world.sent(station) {
             if let Some(ip) = Ip::parse(&packet.packet) {
                 let (source, destination) = (ip.source, ip.destination);
-                all.push(Sent { source, destination, packet, host });
+                // Above IP are UDP's header and its payload.
+                let searches = ip.protocol == protocol::UDP && ip.payload.len() > 8 + usize::from(LEAST_MTU);
+                all.push(Sent { source, destination, packet, searches, host });
             }
         }
     }
@@ -153,15 +163,29 @@ mod tests {
         rows.iter().map(of).collect()
     }
 
-    /// The milliseconds from the first packet to the first echo's reply, in this cell of `setup`, and its pattern.
-    fn tunnel_ms(sets: &[(&str, &str)]) -> (u8, f64) {
+    /// The row of the tunnel in this cell of `setup`.
+    fn tunnel(sets: &[(&str, &str)]) -> Setup {
         let sets: Vec<_> = sets.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
         let plan = Plan::expand(&Document::embedded("setup").unwrap(), &sets).unwrap();
         let (scenario, watch) = (&plan.cells[0].scenario, watch_for(plan.measure));
         let run = run(scenario, 1, Engine::Events, &watch);
         let rows = rows(scenario, &run, &watch).unwrap();
-        let Some(Row::Setup(tunnel)) = rows.last() else { panic!("{rows:?}") };
-        (tunnel.pattern.unwrap().number(), tunnel.ms)
+        let Some(Row::Setup(tunnel)) = rows.into_iter().last() else { panic!("no rows") };
+        tunnel
+    }
+
+    /// What the search for the path MTU costs has its own columns. Without it a relayed tunnel takes less than 7 kB of
+    /// the two nodes, if both have a standing leg and neither knows the other.
+    #[test]
+    fn the_search_for_the_path_mtu_is_counted_apart() {
+        let private = [("site.a.kind", "ipv4-private"), ("site.b.kind", "ipv4-private")];
+        let conventional = tunnel(&[&private[..], &[("framing", "udp4501")]].concat());
+        assert_eq!((conventional.search_packets, conventional.search_bytes), (0, 0));
+        for framing in ["stream", "compact"] {
+            let relayed = tunnel(&[&private[..], &[("framing", framing), ("signaling", "fast")]].concat());
+            assert!(relayed.search_packets > 0 && relayed.search_bytes > relayed.search_packets * 1_228, "{relayed:?}");
+            assert!(relayed.bytes - relayed.search_bytes <= 7_000, "{relayed:?}");
+        }
     }
 
     /// Any two hosts are 40 ms apart, there and back.
@@ -185,7 +209,8 @@ mod tests {
                 (private, private, "fast", (3, 200.0)),
             ] {
                 let sets = [("framing", framing), ("signaling", signaling), ("site.a.kind", a), ("site.b.kind", b)];
-                assert_eq!(tunnel_ms(&sets), expected, "{sets:?}");
+                let tunnel = tunnel(&sets);
+                assert_eq!((tunnel.pattern.unwrap().number(), tunnel.ms), expected, "{sets:?}");
             }
         }
     }

@@ -37,7 +37,7 @@ pub(super) fn print(text: &mut String, table: &Table) {
             row.extend([format!("{:.1}", phase.round_trips), kilobytes(phase.bytes), kilobytes(phase.service_bytes)]);
         }
         row.extend([format!("{:.0}", tunnel.ms), format!("{:.1}", tunnel.round_trips)]);
-        row.extend([floor(framing, relayed), kilobytes(tunnel.bytes)]);
+        row.extend([floor(framing, relayed), kilobytes(tunnel.bytes), kilobytes(tunnel.search_bytes)]);
         row.extend([kilobytes(tunnel.service_bytes), kilobytes(tunnel.trs_bytes)]);
         rows.push((place(framing), tunnel.pattern.map(Pattern::number), row));
     }
@@ -58,6 +58,7 @@ pub(super) fn print(text: &mut String, table: &Table) {
         "RTT",
         "floor",
         "kB",
+        "search",
         "NMS",
         "TRS",
     ];
@@ -67,7 +68,7 @@ pub(super) fn print(text: &mut String, table: &Table) {
          Scenario setup; any two hosts are 40 ms apart, there and back. RTT: round trips, counted from who waited for whom, the \
          echo's\nown among them (one, or two through a relay). kB: what left the nodes, whole IP packets; AS, NMS, TRS: what left \
          those, forwarded\npackets among it. Login and registration are of both nodes together. QUIC's bytes include its \
-         handshakes, certificates,\nacknowledgements and path MTU probes. Floor: the fewest round trips of a tunnel by this method, \
+         handshakes, certificates,\nacknowledgements and path MTU probes; search: those probes alone (RFC 9000 §14.3). Floor: the fewest round trips of a tunnel by this method, \
          one to learn of the peer, one (two\nthrough a relay) for the handshake of QUIC, and the echo's. A handshake of QUIC has at \
          least three datagrams that are padded to\n1,200 bytes (RFC 9000 §14.1), {} kB with their IPv4 and UDP headers. Times and round \
          trips do not vary by seed; packets and\nbytes do, by a few, as certificates have different lengths and acknowledgements \
