@@ -153,7 +153,8 @@ fn parse<R: Row>(table: &Table<R>, bytes: &[u8]) -> Result<Vec<Line<R>>, InputEr
         let is_pooled = |name: &str| name == "seed" || R::POOLED.contains(&name) || R::KIND.contains(&name);
         let cell = labels().filter(|(name, _)| !is_pooled(name)).map(|(name, value)| format!("{name}={value}"));
         let cell = cell.collect::<Vec<_>>().join(", ");
-        lines.push(Line { number, run: labels().map(|(_, value)| value.to_owned()).collect(), cell, row });
+        let of_sweep = labels().filter(|(name, _)| !R::KIND.contains(name));
+        lines.push(Line { number, run: of_sweep.map(|(_, value)| value.to_owned()).collect(), cell, row });
     }
     if lines.is_empty() {
         return Err(table.error_at(1, "there are no rows below the header"));
