@@ -51,7 +51,7 @@ use cyphonic_core::name::Party;
 use cyphonic_core::node::{MAX_HELD_PACKETS, MAX_PEERS, Node, NodeCommand};
 use cyphonic_core::time::Instant;
 use cyphonic_core::timing::node::ROUTE_TIMEOUT;
-use cyphonic_scenarios::{Action, Family as FamilyWord, LinkAt, Pair, Scenario, ServiceName, VIRTUAL_V4};
+use cyphonic_scenarios::{Family as FamilyWord, LinkAt, Pair, Scenario, ServiceName, VIRTUAL_V4};
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{RngCore, SeedableRng};
 
@@ -295,15 +295,14 @@ impl Assault<'_> {
     }
 
     fn repeat(&mut self, arrived: &[Datagram]) {
-        // A machine that is suspended takes nothing of what arrives.
-        let slept = self.scenario.steps.iter().any(|step| matches!(step.action, Action::Suspend { .. }));
         for actor in self.world.actors() {
             let mine: Vec<&Datagram> = arrived.iter().filter(|datagram| datagram.to == actor).collect();
             for datagram in &mine[mine.len().saturating_sub(REPEATED)..] {
                 let (mut delivered, mut events) = self.repeat_one(actor, datagram);
-                // A packet of a QUIC handshake that came before its keys was dropped (RFC 9000 §5.7). It may count now,
-                // but once only. So may what came while the machine slept.
-                if delivered == 0 && (slept || events.iter().any(is_handshake)) {
+                // A datagram may have been dropped when it came first: while its machine slept, before the keys of a
+                // QUIC handshake (RFC 9000 §5.7), or before the node knew the leg that it came by. It is not old then,
+                // only late, and may count now, but once only.
+                if delivered > 0 || !events.is_empty() {
                     (delivered, events) = self.repeat_one(actor, datagram);
                 }
                 if delivered > 0 || !events.is_empty() {
@@ -507,11 +506,6 @@ impl Assault<'_> {
             }
         }
     }
-}
-
-/// Whether an event says that a handshake was completed.
-fn is_handshake(event: &Event) -> bool {
-    matches!(event, Event::Signal(signal) if signal.what == "QUIC handshake")
 }
 
 /// Whether an event is part of asking for a peer.
