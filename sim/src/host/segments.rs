@@ -1,5 +1,5 @@
-//! Two faults of smoltcp 0.14, put right on the segments that go out and come in. Each made connections end by their
-//! timeout where segments were lost.
+//! Three faults of smoltcp 0.14, put right on the segments that go out and come in. Two made connections end by their
+//! timeout where segments were lost, the third kept new ones from being made.
 //!
 //! * **A FIN is not sent again.** The third acknowledgement that repeats a number begins a fast retransmit (RFC 5681
 //!   §3.2). smoltcp stops its retransmission timer then, and sends data only, not a FIN. A lost FIN would stay lost. So
@@ -8,6 +8,11 @@
 //!   out, and numbers its bare acknowledgements from there. The peer has received later octets, so it must ignore such
 //!   an acknowledgement (RFC 9293 §3.10.7.4). If that happens at both ends, neither ever learns what has arrived. So a
 //!   bare acknowledgement gets the number after the last octet that was sent (SND.NXT of RFC 9293 §3.4).
+//! * **A SYN on a connection gets no answer.** A NAT that has lost its mappings may give a new connection the port of
+//!   an old one. The server still has the old one, and owes the SYN a challenge ACK (RFC 9293 §3.10.7.4, RFC 5961
+//!   §4.2), which the client answers by a reset; its next SYN then makes the new connection. smoltcp drops the SYN. So
+//!   the stack gets an acknowledgement of what was never sent in its place, which smoltcp does answer by a challenge
+//!   ACK.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -18,6 +23,9 @@ use crate::net::packet::{Ip, protocol};
 
 /// Most connections that are remembered. A stack has fewer.
 const CONNECTION_LIMIT: usize = 4096;
+/// So far after the last octet sent is an acknowledgement that smoltcp answers by a challenge ACK. No send buffer is as
+/// large.
+const NEVER_SENT: usize = 1 << 30;
 
 /// What was sent on each connection, by local and remote address.
 #[derive(Debug, Default)]
@@ -56,7 +64,7 @@ impl Segments {
         }
         if octets == 0 && number < sent.next {
             let next = sent.next;
-            renumber(packet, next);
+            rewrite(packet, |segment| segment.set_seq_number(next));
         } else if octets != 1 || segment.fin() {
             // One octet may be a probe of a closed window, which is not sent in the sense of SND.NXT.
             sent.next = sent.next.max(end);
@@ -79,6 +87,23 @@ impl Segments {
         }
         segment.segment_len() == 0 && segment.ack_number() == fin && std::mem::replace(&mut sent.is_fin_alone, true)
     }
+
+    /// Turns a SYN that came on a connection into a segment that smoltcp answers by a challenge ACK.
+    pub(super) fn challenge(&self, packet: &mut [u8]) {
+        let Some((source, destination, _)) = segment(packet) else { return };
+        let Some(sent) = self.0.get(&(destination, source)) else { return };
+        rewrite(packet, |segment| {
+            segment.set_syn(false);
+            segment.set_ack(true);
+            segment.set_ack_number(sent.next + NEVER_SENT);
+        });
+    }
+}
+
+/// The local and the remote end of the connection that a packet for the stack asks for; `None` if it is no first SYN.
+pub(super) fn asked_for(packet: &[u8]) -> Option<(SocketAddr, SocketAddr)> {
+    let (source, destination, segment) = segment(packet)?;
+    (segment.syn() && !segment.ack() && !segment.rst()).then_some((destination, source))
 }
 
 /// The TCP segment in a packet, and its source and destination.
@@ -89,13 +114,13 @@ fn segment(packet: &[u8]) -> Option<(SocketAddr, SocketAddr, TcpPacket<&[u8]>)> 
     Some((source, SocketAddr::new(ip.destination, segment.dst_port()), segment))
 }
 
-/// Writes another sequence number into a TCP packet.
-fn renumber(packet: &mut [u8], number: TcpSeqNumber) {
+/// Changes the TCP header in a packet.
+fn rewrite(packet: &mut [u8], change: impl FnOnce(&mut TcpPacket<&mut [u8]>)) {
     let Some(ip) = Ip::parse(packet) else { return };
     let (from, to, start) = (ip.source.into(), ip.destination.into(), ip.header_len);
     let end = start + ip.payload.len();
     let mut segment = TcpPacket::new_unchecked(&mut packet[start..end]);
-    segment.set_seq_number(number);
+    change(&mut segment);
     segment.fill_checksum(&from, &to);
 }
 
@@ -199,6 +224,27 @@ mod tests {
             for end in [0, 1] {
                 assert_eq!(ends.socket(end).send_queue(), 0, "{addresses:?}");
             }
+        }
+    }
+
+    /// The client of a connection has lost it and opens another with the same port, as through a NAT that has rebooted.
+    #[test]
+    fn a_syn_on_a_connection_is_challenged_and_the_next_one_connects() {
+        for addresses in BOTH {
+            let mut ends = Ends::connected(addresses);
+            ends.socket(0).send_slice(&[7; 2_000]).unwrap();
+            ends.talk(40, |_| true);
+            let [one, two]: [IpAddr; 2] = addresses.map(|text| text.parse().unwrap());
+            ends.stacks[0] = TcpStack::new(3, 1280);
+            ends.stacks[0].set_addresses([one].into_iter());
+            let listener = ends.stacks[1].listen(80, 65_536).unwrap();
+            ends.sockets[0] = ends.stacks[0].connect((one, 5_000).into(), (two, 80).into(), 65_536).unwrap();
+            for step in 0..40 {
+                ends.talk(100 + 100 * step, |_| true);
+            }
+            assert_eq!(ends.socket(1).state(), State::Closed, "{addresses:?}: the old connection");
+            assert_eq!(ends.socket(0).state(), State::Established, "{addresses:?}: the new connection");
+            assert_eq!(ends.stacks[1].socket(listener).state(), State::Established, "{addresses:?}");
         }
     }
 }

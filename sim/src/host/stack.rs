@@ -17,7 +17,7 @@ use smoltcp::phy::{ChecksumCapabilities, Device, DeviceCapabilities, Medium, RxT
 use smoltcp::socket::tcp::{CongestionControl, ConnectError, ListenError, Socket, SocketBuffer, State};
 use smoltcp::wire::{HardwareAddress, IpCidr};
 
-use super::segments::Segments;
+use super::segments::{Segments, asked_for};
 
 /// Most IP addresses of one TCP stack (smoltcp's `iface-max-addr-count-8`).
 pub const ADDRESS_LIMIT: usize = 8;
@@ -83,9 +83,12 @@ impl TcpStack {
     }
 
     /// Gives it a packet; false if the queue was full and the packet is dropped.
-    pub(super) fn receive(&mut self, packet: Vec<u8>) -> bool {
+    pub(super) fn receive(&mut self, mut packet: Vec<u8>) -> bool {
         if self.segments.is_repeated(&packet) {
             return true;
+        }
+        if asked_for(&packet).is_some_and(|(local, remote)| self.is_synchronized(local, remote)) {
+            self.segments.challenge(&mut packet);
         }
         for (handle, buffer) in std::mem::take(&mut self.bare) {
             let bare = self.socket(handle);
@@ -99,6 +102,15 @@ impl TcpStack {
             self.device.received.push_back(packet);
         }
         room
+    }
+
+    /// Whether there is a connection of these ends in a synchronized state (RFC 9293 §3.3.2).
+    fn is_synchronized(&self, local: SocketAddr, remote: SocketAddr) -> bool {
+        let ends = (Some(local.into()), Some(remote.into()));
+        self.sockets.iter().any(|(_, smoltcp::socket::Socket::Tcp(socket))| {
+            let began = !matches!(socket.state(), State::Closed | State::Listen | State::SynSent | State::SynReceived);
+            began && (socket.local_endpoint(), socket.remote_endpoint()) == ends
+        })
     }
 
     /// Its clock has stood still for so long: the timers of a kernel's TCP do not run in a machine that is suspended.
