@@ -163,6 +163,8 @@ mod planting {
         PathSilenceUnnoticed,
         /// Probes of paths are not answered, so no path is ever proved.
         PathProbesUnanswered,
+        /// Each probe of a peer that hears nothing is answered by a probe that says the same (I5).
+        DeafnessEchoed,
         /// The NMS directs nodes to each other without asking the access rules (I11).
         RulesUnasked,
         /// Nodes let packets pass that the access rules do not permit (I11).

@@ -101,8 +101,10 @@ pub struct Watch {
     sent: Option<Instant>,
     /// The first probe sent since the last one was answered.
     asked: Option<Instant>,
-    /// The peer says that it hears nothing on this path.
+    /// Whether nothing can be heard on this path, whatever was heard so far.
     deaf: bool,
+    /// When the peer's probe said that it hears nothing on this path.
+    told: Option<Instant>,
     loss: Option<Loss>,
 }
 
@@ -139,12 +141,25 @@ impl Watch {
     pub fn answered(&mut self, now: Instant, rtt: Duration) {
         self.rtt.sample(rtt);
         self.heard(now);
-        (self.asked, self.deaf) = (None, false);
+        (self.asked, self.deaf, self.told) = (None, false, None);
     }
 
-    /// Notes that the peer says that it hears nothing on this path.
+    /// Notes that nothing can be heard on this path, whatever was heard so far.
     pub fn is_deaf(&mut self) {
         self.deaf = true;
+    }
+
+    /// Notes that the peer says that it hears nothing on this path. The path is in doubt until a probe is answered.
+    pub fn is_told(&mut self, now: Instant) {
+        self.told = Some(now);
+        self.asked(now);
+    }
+
+    /// Whether the peer has to be told that we hear nothing on this path. If the path is in doubt only because the peer
+    /// said so, the peer is told in return, and not again: both ends then send by two paths.
+    pub fn tells(&self, now: Instant) -> bool {
+        let patience = if self.deaf { Duration::ZERO } else { self.rtt.patience() };
+        self.told == Some(now) || self.since().is_some_and(|since| since + patience <= now)
     }
 
     /// When the peer was heard last.
@@ -159,7 +174,7 @@ impl Watch {
 
     /// Forgets unanswered packets. The path begins a new life.
     pub fn begin(&mut self) {
-        (self.sent, self.asked, self.deaf, self.loss) = (None, None, false, None);
+        (self.sent, self.asked, self.deaf, self.told, self.loss) = (None, None, false, None, None);
     }
 
     fn since(&self) -> Option<Instant> {
@@ -168,7 +183,8 @@ impl Watch {
 
     /// When the path is in doubt, if nothing comes until then.
     pub fn doubt_at(&self) -> Option<Instant> {
-        let patience = if self.deaf { Duration::ZERO } else { self.rtt.patience() };
+        let is_known = self.deaf || self.told.is_some();
+        let patience = if is_known { Duration::ZERO } else { self.rtt.patience() };
         self.since().map(|since| since + patience)
     }
 
@@ -229,8 +245,16 @@ mod tests {
         let mut watch = Watch::default();
         watch.answered(ms(0), Duration::from_millis(40));
         watch.asked(ms(50));
+        assert!(!watch.in_doubt(ms(60)));
+        watch.is_told(ms(60));
+        assert!(watch.in_doubt(ms(60)) && watch.tells(ms(60)));
+        assert!(watch.in_doubt(ms(70)) && !watch.tells(ms(70)), "it was told in return");
+        assert!(watch.tells(ms(300)), "nothing was heard within the patience");
+        watch.answered(ms(310), Duration::from_millis(40));
+        watch.asked(ms(320));
+        assert!(!watch.in_doubt(ms(320)) && !watch.tells(ms(320)));
         watch.is_deaf();
-        assert!(watch.in_doubt(ms(50)));
+        assert!(watch.in_doubt(ms(320)) && watch.tells(ms(320)));
     }
 
     #[test]

@@ -5,10 +5,11 @@ use std::time::Duration;
 
 use cyphonic_core::paths::lifetime::{Lifetimes, WARM_PACKETS_PER_HOUR};
 use cyphonic_core::paths::peer::{Event, Role, Why};
+use cyphonic_core::paths::probe::{Flags, Keys, PROBE_LEN, Probe, ProbeKind, Secret, kind_of};
 use cyphonic_core::time::Instant;
 use proptest::prelude::*;
 
-use super::world::{ALICE, BOB, Plain, World, at, plain, relay};
+use super::world::{ALICE, BOB, Plain, World, at, plain, relay, tag};
 
 const fn ms(millis: u64) -> Duration {
     Duration::from_millis(millis)
@@ -224,6 +225,35 @@ fn a_machine_that_slept_asks_every_path_at_once() {
             world.ends[end].carrier.got.values().filter(|t| **t > from).take(5).collect::<Vec<_>>()
         );
     }
+}
+
+/// How many probes of this kind an end has sent.
+fn probes(world: &World<Plain>, end: usize, kind: ProbeKind) -> usize {
+    world.log.iter().filter(|sent| sent.end == end && kind_of(&sent.payload) == Some(kind)).count()
+}
+
+#[test]
+fn an_end_that_hears_nothing_does_not_make_the_other_one_ask_without_end() {
+    let mut world = plain(Lifetimes::guarded(), [&[1], &[1]], false, 1);
+    world.talk(Instant::from_millis(2_000), ms(20), 300);
+    let mut alice = Keys::new(&Secret([9; 32]), true);
+    let mut deaf = |token| {
+        let probe = Probe { kind: ProbeKind::Hello, token, echo: 0, size: 0, flags: Flags::DEAF };
+        alice.seal(tag(BOB), &probe, PROBE_LEN).expect("a number is left")
+    };
+    // Alice has used these numbers.
+    (0..500).for_each(|token| drop(deaf(token)));
+    let before = [ProbeKind::Hello, ProbeKind::Answer].map(|kind| probes(&world, BOB, kind));
+    for token in 0..40 {
+        world.hop(at(ALICE, 1), at(BOB, 1), deaf(token));
+        world.talk(world.now + ms(5), ms(5), 300);
+    }
+    world.run_for(ms(100));
+    let [hellos, answers] = [ProbeKind::Hello, ProbeKind::Answer].map(|kind| probes(&world, BOB, kind));
+    assert!(answers - before[1] >= 40, "{answers} answers");
+    // They come within 200 ms, which is about Bob's patience. A question may be two probes, a small and a large one.
+    let hellos = hellos - before[0];
+    assert!((1..=6).contains(&hellos), "{hellos} questions of Bob");
 }
 
 /// A change of the three ways between two ends, which have two addresses, one address, and a relay.

@@ -11,7 +11,7 @@
 //!   its dialers.
 //! * **I5, limits.** No log, table or list of the hosts overflowed. No table of a role was larger than so many nodes
 //!   need, at the start of any step or at the end. No role reached a limit of its own. No node knows more peers than
-//!   exist.
+//!   exist. No path is asked more often whether it works than a slow path can bear.
 //! * **I6, no replay.** Each probe arrived at most once, at its destination: of two machines with one name and key, at
 //!   one of them. No transfer delivered other bytes than
 //!   were sent.

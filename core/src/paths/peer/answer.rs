@@ -45,13 +45,18 @@ impl Paths {
         let size = u16::try_from(len).unwrap_or(u16::MAX);
         let path = self.paths.get_mut(&number).expect("seen");
         let kind = if path.is_alive() { ProbeKind::Answer } else { ProbeKind::Challenge };
-        if path.is_alive() && probe.flags.has(Flags::DEAF) {
-            path.watch.is_deaf();
-        }
         let deaf = path.is_alive() && probe.flags.has(Flags::DEAF);
-        self.send_probe(now, number, kind, (probe.token, size), PROBE_LEN, silent);
+        // The peer hears nothing. Only an answer to our own probe shows whether it hears us here. That probe tells the
+        // peer the same, so each end would answer the other's for ever if it did not keep to its patience.
+        let asks = deaf && (path.ask_at <= now || defect!(DeafnessEchoed));
         if deaf {
-            // The peer hears nothing. Only an answer to our own probe shows whether it hears us here.
+            path.watch.is_told(now);
+        }
+        if asks {
+            path.ask_at = now + path.watch.rtt.patience();
+        }
+        self.send_probe(now, number, kind, (probe.token, size), PROBE_LEN, silent);
+        if asks {
             self.hello(now, number, PROBE_LEN, silent);
         }
         let told = self.crossed_at.is_some_and(|at| now < at + PATH_TOLD);

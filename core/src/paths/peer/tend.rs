@@ -119,7 +119,7 @@ impl Paths {
         let Some(path) = self.paths.get(&number) else { return };
         let way = path.candidate.way;
         let trusted = path.is_alive() || path.is_relay() || self.is_known(now, way.remote);
-        let deaf = path.is_alive() && path.watch.in_doubt(now);
+        let deaf = path.is_alive() && path.watch.tells(now);
         let len = if trusted { len } else { PROBE_LEN };
         if self.keys.is_none() || !self.may_send(now, number, len, silent) {
             return;

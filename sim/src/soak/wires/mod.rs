@@ -2,6 +2,7 @@
 //! secrets.
 
 mod answers;
+mod questions;
 mod relaying;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -35,7 +36,7 @@ const TELLING: usize = 8;
 /// The packets on every direction of every wire.
 pub(super) type Kept = BTreeMap<Direction, Vec<Tapped>>;
 
-/// I4, for a run with these packets on its wires.
+/// I4, and I5 of path probes, for a run with these packets on its wires.
 pub(super) fn amplified(scenario: &Scenario, run: &Run, kept: &Kept) -> Option<Violation> {
     let stations = [&run.world.auth, &run.world.nms, &run.world.trs];
     let ways = stations.into_iter().flat_map(|station| station.wires.iter().map(move |&wire| (&station.name, wire)));
@@ -48,8 +49,11 @@ pub(super) fn amplified(scenario: &Scenario, run: &Run, kept: &Kept) -> Option<V
     // In the conventional method every datagram to a node is sealed with a key, so only the proposed method has dialers
     // to check.
     let dialed = run.world.nodes.iter().filter(|_| scenario.method == Method::Proposed);
-    let mut answers = dialed.filter_map(|node| answers::violation(&node.name, &datagrams(node, kept)));
-    by_services(scenario, packets).or_else(|| answers.next())
+    let mut by_nodes = dialed.filter_map(|node| {
+        let datagrams = datagrams(node, kept);
+        answers::violation(&node.name, &datagrams).or_else(|| questions::violation(&node.name, &datagrams))
+    });
+    by_services(scenario, packets).or_else(|| by_nodes.next())
 }
 
 /// I3, I8 and I10, for a run with these packets on its wires.
