@@ -185,8 +185,8 @@ pub enum ServiceCommand {
 pub enum Output {
     /// Send a UDP datagram.
     Transmit(Box<Transmit>),
-    /// Hand a whole IP packet to the virtual interface.
-    Packet(Bytes),
+    /// Hand whole IP packets to the virtual interface, in this order.
+    Packets(Vec<Bytes>),
     /// Act on a TCP connection.
     Stream(StreamId, StreamOutput),
     /// An event for a user, a log or a test.
@@ -204,6 +204,12 @@ impl From<Transmit> for Output {
 impl From<Box<Transmit>> for Output {
     fn from(transmit: Box<Transmit>) -> Self {
         Self::Transmit(transmit)
+    }
+}
+
+impl From<Bytes> for Output {
+    fn from(packet: Bytes) -> Self {
+        Self::Packets(vec![packet])
     }
 }
 

@@ -14,8 +14,8 @@ fn received(links: &mut Links) -> Vec<Bytes> {
 
 /// The packets among what a side says.
 fn data(outputs: Vec<LinkOutput>) -> Vec<Bytes> {
-    let packet = |output| if let LinkOutput::Datagram(_, data) = output { Some(data) } else { None };
-    outputs.into_iter().filter_map(packet).collect()
+    let packets = |output| if let LinkOutput::Datagrams(_, packets) = output { packets } else { Vec::new() };
+    outputs.into_iter().flat_map(packets).collect()
 }
 
 #[test]
@@ -67,8 +67,9 @@ fn what_is_delivered_before_it_is_answered_shares_a_datagram_with_the_answer() {
             pair.server.finish(pair.now);
         }
         let (before, arrived) = sent(&mut pair.server);
-        let [LinkOutput::Datagram(link, first), LinkOutput::Datagram(..)] = &arrived[..] else { panic!("{arrived:?}") };
-        pair.server.queue_datagram(pair.now, *link, first.clone()).unwrap();
+        let [LinkOutput::Datagrams(link, both)] = &arrived[..] else { panic!("{arrived:?}") };
+        assert_eq!(both.len(), 2);
+        pair.server.queue_datagram(pair.now, *link, both[0].clone()).unwrap();
         pair.server.finish(pair.now);
         let (after, others) = sent(&mut pair.server);
         assert!(others.is_empty(), "{others:?}");

@@ -173,7 +173,7 @@ impl Relay {
         self.give(answers);
         assert!(self.sent(1).len() < 10, "acknowledgements");
         let heard = std::mem::take(&mut self.heard[1]).into_iter();
-        heard.filter_map(|output| if let LinkOutput::Datagram(_, data) = output { Some(data) } else { None }).collect()
+        heard.flat_map(|output| if let LinkOutput::Datagrams(_, all) = output { all } else { Vec::new() }).collect()
     }
 }
 

@@ -169,14 +169,16 @@ fn transmits(end: &mut Links) -> (Vec<BytesMut>, usize) {
             LinkOutput::Frame(_, header, body) => {
                 packets += usize::from(header.kind == Kind::Capsule && black_box(&body).len() == PACKET);
             }
-            LinkOutput::Datagram(_, data) => {
-                let packet = if data.len() == PACKET {
-                    data
-                } else {
-                    let header = Header::decode(&data).expect("the other end framed it");
-                    data.slice(HEADER_LEN..HEADER_LEN + usize::from(header.length))
-                };
-                packets += usize::from(black_box(&packet).len() == PACKET);
+            LinkOutput::Datagrams(_, frames) => {
+                for data in frames {
+                    let packet = if data.len() == PACKET {
+                        data
+                    } else {
+                        let header = Header::decode(&data).expect("the other end framed it");
+                        data.slice(HEADER_LEN..HEADER_LEN + usize::from(header.length))
+                    };
+                    packets += usize::from(black_box(&packet).len() == PACKET);
+                }
             }
             LinkOutput::Connected { .. } => {}
             LinkOutput::Closed(..) | LinkOutput::Dropped(_) | LinkOutput::Pathed(..) | LinkOutput::Followed(_) => {

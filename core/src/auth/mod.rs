@@ -177,7 +177,7 @@ impl Auth {
                     self.signal(&answer, header.id, Protection::Quic);
                     self.links.send_frame(now, link, frame.into());
                 }
-                LinkOutput::Datagram(..) => self.dropped(DropReason::Unexpected),
+                LinkOutput::Datagrams(_, frames) => frames.iter().for_each(|_| self.dropped(DropReason::Unexpected)),
                 LinkOutput::Closed(link, _) => {
                     self.names.remove(&link);
                     self.link_timers.set(link, None);

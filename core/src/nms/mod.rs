@@ -347,7 +347,7 @@ impl Nms {
                 }
                 LinkOutput::Connected { link, peer, .. } => self.on_link(now, link, &peer),
                 LinkOutput::Frame(link, header, body) => self.on_frame(now, link, &header, &body),
-                LinkOutput::Datagram(..) => self.dropped(DropReason::Unexpected),
+                LinkOutput::Datagrams(_, frames) => frames.iter().for_each(|_| self.dropped(DropReason::Unexpected)),
                 LinkOutput::Closed(link, reason) => self.on_link_closed(now, link, reason),
                 LinkOutput::Dropped(reason) => self.dropped(reason),
                 // Only nodes have paths, and only a client moves.

@@ -195,8 +195,8 @@ pub(super) enum CarriageOutput {
     PathWanted(TunnelId, Want),
     /// A path of a tunnel works again, after [`Self::PathWanted`].
     PathWorks(TunnelId),
-    /// A packet came out of a tunnel.
-    Packet(TunnelId, Bytes),
+    /// Packets came out of a tunnel.
+    Packets(TunnelId, Vec<Bytes>),
 }
 
 impl CarriageOutput {

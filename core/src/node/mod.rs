@@ -363,7 +363,7 @@ impl Node {
                     self.tell_routes(now, RouteInput::PathWanted(tunnel, want));
                 }
                 CarriageOutput::PathWorks(tunnel) => self.tell_routes(now, RouteInput::PathWorks(tunnel)),
-                CarriageOutput::Packet(tunnel, packet) => self.on_tunnelled(now, tunnel, packet),
+                CarriageOutput::Packets(tunnel, packets) => self.on_tunnelled(now, tunnel, packets),
             }
         }
     }
@@ -572,7 +572,7 @@ impl Node {
                 // Each fragment leaves at once: the receiver treats it as a packet of its own.
                 self.carriage.finish(now);
             }
-            InnerOutput::Packet(packet) => self.out.push_back(Output::Packet(packet)),
+            InnerOutput::Packet(packet) => self.out.push_back(Output::from(packet)),
             InnerOutput::Dropped(reason) => self.dropped(reason),
         }
     }

@@ -51,20 +51,16 @@ impl Node {
         }
     }
 
-    /// A packet that came out of a tunnel.
-    pub(super) fn on_tunnelled(&mut self, now: Instant, tunnel: TunnelId, packet: Bytes) {
+    /// Packets that came out of a tunnel.
+    pub(super) fn on_tunnelled(&mut self, now: Instant, tunnel: TunnelId, packets: Vec<Bytes>) {
         let inner = &self.inner;
-        match self.routes.arrived(now, tunnel, &packet, |addresses| inner.admits(addresses, &packet)) {
-            Some(Ok(copies)) => {
-                for _ in 1..copies {
-                    self.out.push_back(Output::Packet(packet.clone()));
-                }
-                if copies > 0 {
-                    self.out.push_back(Output::Packet(packet));
-                }
-            }
-            Some(Err(reason)) => self.dropped(reason),
-            None => {}
+        let judge = |addresses, packet: &[u8]| inner.admits(addresses, packet);
+        let (packets, bad) = self.routes.arrived(now, tunnel, packets, judge);
+        for reason in bad {
+            self.dropped(reason);
+        }
+        if !packets.is_empty() {
+            self.out.push_back(Output::Packets(packets));
         }
     }
 }

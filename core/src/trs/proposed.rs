@@ -252,9 +252,11 @@ impl Legs {
                     dropped(out, reason);
                 }
             }
-            LinkOutput::Datagram(link, data) => {
-                if let Err(reason) = self.on_datagram(now, link, data) {
-                    dropped(out, reason);
+            LinkOutput::Datagrams(link, frames) => {
+                for data in frames {
+                    if let Err(reason) = self.on_datagram(now, link, data) {
+                        dropped(out, reason);
+                    }
                 }
             }
             LinkOutput::Closed(link, _) => self.on_closed(now, link),

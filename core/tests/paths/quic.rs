@@ -70,7 +70,7 @@ impl Quic {
                     self.ready.push(Input::Transmit(Datagrams { payload: t.payload, segment: t.segment, asks: true }));
                 }
                 LinkOutput::Connected { link, .. } => self.link = Some(link),
-                LinkOutput::Datagram(_, data) => self.count(now, &data),
+                LinkOutput::Datagrams(_, packets) => packets.iter().for_each(|packet| self.count(now, packet)),
                 LinkOutput::Frame(_, _, body) => {
                     self.stream += 1;
                     self.count(now, &body);

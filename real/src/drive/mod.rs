@@ -369,12 +369,14 @@ impl<S: Shell> Surroundings<S::Machine> for System<S> {
                 }
                 self.udp.push(*transmit);
             }
-            Output::Packet(packet) => {
-                self.shell.sees(&Passing::ToTun(&packet));
-                if !self.shell.takes(now, &packet)
-                    && let Some(tun) = &mut self.tun
-                {
-                    tun.push(packet);
+            Output::Packets(packets) => {
+                for packet in packets {
+                    self.shell.sees(&Passing::ToTun(&packet));
+                    if !self.shell.takes(now, &packet)
+                        && let Some(tun) = &mut self.tun
+                    {
+                        tun.push(packet);
+                    }
                 }
             }
             Output::Stream(id, output) => self.streams.apply(id, output),

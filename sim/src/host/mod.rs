@@ -4,7 +4,7 @@
 //!            applications                       (host::apps, host::sink)
 //!                 │ IP packets
 //!          virtual interface                    (host::tun; nodes only)
-//!                 │ Input::Packet / Output::Packet
+//!                 │ Input::Packet / Output::Packets
 //!        the role: a Machine                    (cyphonic_core)
 //!   Datagram / Transmit │  │ Stream
 //!                   UDP, TCP                    (host::underlay, host::streams)
@@ -535,7 +535,7 @@ impl<M: Machine> Surroundings<M> for System<M::Command> {
     fn carry_out(&mut self, _machine: &M, now: Instant, output: Output) {
         match output {
             Output::Transmit(transmit) => self.underlay.transmit(&transmit, &mut self.losses),
-            Output::Packet(packet) => self.deliver(packet),
+            Output::Packets(packets) => packets.into_iter().for_each(|packet| self.deliver(packet)),
             Output::Stream(id, output) => self.streams.apply(id, output, &self.underlay, &mut self.losses),
             Output::Event(event) => self.note(now + self.behind, *event),
             Output::Wait(_) => {}

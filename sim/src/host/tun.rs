@@ -1,7 +1,7 @@
 //! The virtual interface of a node, with its applications and services.
 //!
-//! The role's [`Output::Packet`](cyphonic_core::machine::Output::Packet) comes in here; what applications send goes to
-//! the role as [`Input::Packet`](cyphonic_core::machine::Input::Packet). TCP is smoltcp's; UDP and ICMP are read and
+//! The role's [`Output::Packets`](cyphonic_core::machine::Output::Packets) comes in here; what applications send goes
+//! to the role as [`Input::Packet`](cyphonic_core::machine::Input::Packet). TCP is smoltcp's; UDP and ICMP are read and
 //! written by hand, so that a probe is one packet of exactly the size asked for. Every packet of an application has DF
 //! set, because it uses path MTU discovery: the host acts on a Packet Too Big as a kernel does ([`super::path_mtu`]).
 //!

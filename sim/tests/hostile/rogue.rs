@@ -115,9 +115,9 @@ impl Rogue {
     pub(crate) fn send(&mut self, arena: &mut Arena, link: LinkId, packet: &[u8]) -> Vec<bytes::Bytes> {
         let data = bytes::Bytes::copy_from_slice(packet);
         self.links.send_datagram(arena.world.now(), link, data).expect("it fits");
-        let packets = self.listen(arena, 50).into_iter().filter_map(|output| match output {
-            LinkOutput::Datagram(_, data) => Some(data),
-            _ => None,
+        let packets = self.listen(arena, 50).into_iter().flat_map(|output| match output {
+            LinkOutput::Datagrams(_, packets) => packets,
+            _ => Vec::new(),
         });
         packets.collect()
     }

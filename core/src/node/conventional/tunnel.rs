@@ -585,7 +585,10 @@ impl Conventional {
             None => self.announce(id),
         }
         let packet = datagram.freeze().slice(range);
-        self.out.push_back(CarriageOutput::Packet(id, packet));
+        match self.out.back_mut() {
+            Some(CarriageOutput::Packets(last, packets)) if *last == id => packets.push(packet),
+            _ => self.out.push_back(CarriageOutput::Packets(id, vec![packet])),
+        }
     }
 
     /// Asks every peer, by a Keep Alive, whether it is still there.

@@ -92,19 +92,16 @@ impl Proposed {
     /// The tunnel is up. Accepts the packets that came ahead of the Tunnel Request.
     pub(super) fn take_ahead(&mut self, id: TunnelId, ahead: Ahead) {
         let Some(tunnel) = self.tunnels.get(&id) else { return };
-        let packets: Vec<_> = ahead.packets(|data| tunnel.carrier.open(data)).collect();
-        for packet in packets {
-            match packet {
-                Ok(packet) => self.out.push_back(CarriageOutput::Packet(id, packet)),
-                Err(reason) => self.dropped(reason),
-            }
-        }
+        let mut bad = Vec::new();
+        let packets = ahead.packets(|data| tunnel.carrier.open(data));
+        let packets = packets.filter_map(|packet| packet.map_err(|reason| bad.push(reason)).ok()).collect();
+        self.take_packets(id, packets, bad);
     }
 
     /// A packet on a link that no Route Direction has announced.
     pub(super) fn on_unannounced(&mut self, link: LinkId, packet: Bytes, is_datagram: bool) {
         if defect!(AheadUnchecked) {
-            return self.out.push_back(CarriageOutput::Pass(Output::Packet(packet)));
+            return self.out.push_back(CarriageOutput::Pass(Output::from(packet)));
         }
         self.hold_ahead(link, |ahead| if is_datagram { ahead.datagram(packet) } else { ahead.packet(packet) });
     }

@@ -5,6 +5,7 @@
 //! the TRS; datagrams are told apart by that prefix.
 
 mod ahead;
+mod carrier;
 mod dialing;
 mod end;
 mod expected;
@@ -252,7 +253,7 @@ impl Proposed {
                 LinkOutput::Bare(transmit) => self.out.push_back(CarriageOutput::Unasking(transmit)),
                 LinkOutput::Connected { link, client, peer } => self.on_connected(now, link, client, peer),
                 LinkOutput::Frame(link, header, body) => self.on_frame(now, link, &header, body),
-                LinkOutput::Datagram(link, data) => self.on_datagram_frame(link, data),
+                LinkOutput::Datagrams(link, frames) => self.on_datagram_frames(link, frames),
                 LinkOutput::Closed(link, reason) => self.on_closed(now, link, reason),
                 LinkOutput::Dropped(reason) => self.dropped(reason),
             }

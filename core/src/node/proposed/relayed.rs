@@ -288,15 +288,16 @@ impl Proposed {
                     self.on_blind_connected(now, id, link, client, &names);
                 }
                 LinkOutput::Frame(link, header, body) if header.kind == Kind::Capsule => {
-                    self.on_blind_packet(id, link, Ok(body));
+                    self.on_blind_packets(id, link, vec![body]);
                 }
                 LinkOutput::Frame(link, header, body) => match Message::decode_body(header.kind, &body) {
                     Ok(message) => self.on_blind_message(now, id, link, &header, &message),
                     Err(_) => self.dropped(DropReason::BadBody),
                 },
-                LinkOutput::Datagram(link, data) => {
-                    let packet = tunnel.carrier.open(data);
-                    self.on_blind_packet(id, link, packet);
+                LinkOutput::Datagrams(link, frames) => {
+                    let (packets, bad) = tunnel.carrier.open_all(frames);
+                    self.take_packets(id, Vec::new(), bad);
+                    self.on_blind_packets(id, link, packets);
                 }
                 LinkOutput::Closed(link, reason) => {
                     if blind_link(&tunnel.state) == Some(link) {
@@ -394,23 +395,23 @@ impl Proposed {
         }
     }
 
-    fn on_blind_packet(&mut self, id: TunnelId, link: LinkId, packet: Result<Bytes, DropReason>) {
+    fn on_blind_packets(&mut self, id: TunnelId, link: LinkId, packets: Vec<Bytes>) {
         let Some(tunnel) = self.tunnels.get_mut(&id) else { return };
         if let (TunnelState::EndToEnd(end), false) = (&mut tunnel.state, tunnel.initiator)
             && end.link == Some(link)
         {
             // They came ahead of the Tunnel Request.
-            if let Err(reason) = packet.and_then(|packet| end.ahead.packet(packet)) {
-                self.dropped(reason);
-            }
+            let held = packets.into_iter().map(|packet| end.ahead.packet(packet));
+            self.out.extend(held.filter_map(Result::err).map(CarriageOutput::dropped));
             return;
         }
         // Packets may overtake the Tunnel Response. The handshake has already proved their sender.
         let expected = blind_link(&tunnel.state) == Some(link) && (tunnel.initiator || is_up(&tunnel.state));
-        match packet {
-            Ok(packet) if expected => self.out.push_back(CarriageOutput::Packet(id, packet)),
-            Ok(_) => self.dropped(DropReason::Unexpected),
-            Err(reason) => self.dropped(reason),
+        if expected {
+            return self.take_packets(id, packets, Vec::new());
+        }
+        for _ in packets {
+            self.dropped(DropReason::Unexpected);
         }
     }
 }

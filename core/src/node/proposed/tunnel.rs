@@ -9,31 +9,28 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 
 use super::ahead::Ahead;
+use super::carrier::Carrier;
 use super::end::End;
 use super::{Owner, Proposed, farewells};
 use crate::event::{DropReason, Failure, TunnelUp};
-use crate::header::{Flags, HEADER_LEN, Header, Kind, options_len};
+use crate::header::{Flags, Header};
 use crate::machine::{Output, Transmit};
 use crate::message::{Framing, Message, Relay, RelayMode, RouteConfirmation, RouteDirection, TunnelRequest};
 use crate::name::{Fqdn, Party, PathId, RelayCid, Virtual};
-use crate::node::carriage::{Carriage, CarriageOutput, SendRefused};
+use crate::node::carriage::{Carriage, CarriageOutput};
 use crate::node::part::{Asked, TunnelId};
 use crate::paths::strategy::Handover;
 use crate::probe;
-use crate::quic::{DatagramRefused, LinkId, Links, Load};
+use crate::quic::{LinkId, Links, Load};
 use crate::route::Pattern;
 use crate::signaling::Signaling;
 use crate::time::Instant;
 use crate::timers::Backoff;
 use crate::timing::node::{DIAL_AGAIN, DIAL_STEP_TIMEOUT, LISTEN_TIMEOUT, MTU_SEARCH_SILENCE, PUNCH_RETRY};
 use crate::timing::{Due, Timer, earliest, patient};
-
-/// Every path must take an inner packet of this size (RFC 8200 §5). If a DATAGRAM frame is too small for it, the
-/// stream carries it. The stream carries larger packets only while the path's MTU is being discovered.
-const MIN_IPV6_MTU: usize = 1280;
 
 pub(super) struct Tunnel {
     /// The peer's FQDN. Its certificate must have it.
@@ -200,97 +197,6 @@ impl Tunnel {
     /// A step is done; the next one has time of its own.
     pub(super) fn progress(&mut self, now: Instant) {
         self.until = self.until.max(now + patient(DIAL_STEP_TIMEOUT, self.slow));
-    }
-}
-
-/// How packets of one tunnel are framed.
-pub(super) struct Carrier {
-    /// The framing that both nodes agreed on.
-    pub(super) framing: Framing,
-    path: PathId,
-    sequence: u32,
-    /// How long path MTU discovery may take.
-    discovery: Duration,
-    /// Until this time path MTU discovery may still find a larger size.
-    discovering: Instant,
-}
-
-impl Carrier {
-    fn new(framing: Framing, path: PathId, discovery: Duration) -> Self {
-        Self { framing, path, sequence: 0, discovery, discovering: Instant::ZERO }
-    }
-
-    fn framed(&mut self, packet: &[u8]) -> Bytes {
-        self.sequence = self.sequence.wrapping_add(1);
-        let header = Header {
-            transaction: 0,
-            spoken: crate::version::Spoken::FIRST,
-            flags: Flags(0),
-            kind: Kind::Capsule,
-            count: 0,
-            sequence: self.sequence,
-            length: packet.len() as u16,
-            option: 0,
-            id: self.path.0,
-        };
-        let mut frame = BytesMut::with_capacity(HEADER_LEN + packet.len());
-        frame.extend_from_slice(&header.encode());
-        frame.extend_from_slice(packet);
-        frame.freeze()
-    }
-
-    /// Queues one packet on a link.
-    pub(super) fn send(
-        &mut self,
-        now: Instant,
-        links: &mut Links,
-        link: LinkId,
-        packet: Bytes,
-    ) -> Result<(), SendRefused> {
-        if packet.len() > usize::from(u16::MAX) {
-            return Err(SendRefused::TooBig(usize::from(u16::MAX), packet));
-        }
-        let (queued, overhead) = match self.framing {
-            Framing::Udp4501 | Framing::Stream => return self.send_on_stream(now, links, link, &packet),
-            Framing::Datagram => (links.queue_datagram(now, link, self.framed(&packet)), HEADER_LEN),
-            Framing::Compact => (links.queue_datagram(now, link, packet), 0),
-        };
-        match queued {
-            Ok(()) => Ok(()),
-            Err(DatagramRefused::TooLarge(limit, data)) => {
-                let packet = data.slice(overhead..);
-                if packet.len() <= MIN_IPV6_MTU || now < self.discovering {
-                    return self.send_on_stream(now, links, link, &packet);
-                }
-                Err(SendRefused::TooBig(limit.saturating_sub(overhead).max(MIN_IPV6_MTU), packet))
-            }
-            Err(DatagramRefused::Full) => Err(SendRefused::Full),
-            Err(DatagramRefused::Closed) => Err(SendRefused::NoTunnel),
-        }
-    }
-
-    fn send_on_stream(
-        &mut self,
-        now: Instant,
-        links: &mut Links,
-        link: LinkId,
-        packet: &[u8],
-    ) -> Result<(), SendRefused> {
-        let frame = self.framed(packet);
-        if links.send_frame(now, link, frame) { Ok(()) } else { Err(SendRefused::Full) }
-    }
-
-    /// The packet in a DATAGRAM frame.
-    pub(super) fn open(&self, data: Bytes) -> Result<Bytes, DropReason> {
-        if self.framing == Framing::Compact {
-            return Ok(data);
-        }
-        let header = Header::decode(&data).map_err(|_| DropReason::BadHeader)?;
-        if header.kind != Kind::Capsule || usize::from(header.length) + HEADER_LEN != data.len() {
-            return Err(DropReason::BadLength);
-        }
-        let options = options_len(header.option, &data[HEADER_LEN..]).ok_or(DropReason::BadPacket)?;
-        Ok(data.slice(HEADER_LEN + options..))
     }
 }
 
@@ -474,7 +380,7 @@ impl Proposed {
     pub(super) fn watch_search(&mut self, now: Instant, id: TunnelId) {
         self.searches.set(id, Some(now + MTU_SEARCH_SILENCE));
         if let Some(tunnel) = self.tunnels.get_mut(&id) {
-            tunnel.carrier.discovering = now + tunnel.carrier.discovery;
+            tunnel.carrier.discovers(now);
         }
     }
 
@@ -610,18 +516,28 @@ impl Proposed {
 
     pub(super) fn on_capsule_frame(&mut self, link: LinkId, packet: Bytes) {
         match self.tunnel_on(link) {
-            Some((id, _)) => self.out.push_back(CarriageOutput::Packet(id, packet)),
+            Some((id, _)) => self.out.push_back(CarriageOutput::Packets(id, vec![packet])),
             None => self.on_unowned(link, packet, false),
         }
     }
 
-    pub(super) fn on_datagram_frame(&mut self, link: LinkId, data: Bytes) {
+    pub(super) fn on_datagram_frames(&mut self, link: LinkId, frames: Vec<Bytes>) {
         match self.tunnel_on(link) {
-            Some((id, tunnel)) => match tunnel.carrier.open(data) {
-                Ok(packet) => self.out.push_back(CarriageOutput::Packet(id, packet)),
-                Err(reason) => self.dropped(reason),
-            },
-            None => self.on_unowned(link, data, true),
+            Some((id, tunnel)) => {
+                let (packets, bad) = tunnel.carrier.open_all(frames);
+                self.take_packets(id, packets, bad);
+            }
+            None => frames.into_iter().for_each(|data| self.on_unowned(link, data, true)),
+        }
+    }
+
+    /// Passes on packets of a tunnel, and says why others were dropped.
+    pub(super) fn take_packets(&mut self, id: TunnelId, packets: Vec<Bytes>, bad: Vec<DropReason>) {
+        for reason in bad {
+            self.dropped(reason);
+        }
+        if !packets.is_empty() {
+            self.out.push_back(CarriageOutput::Packets(id, packets));
         }
     }
 

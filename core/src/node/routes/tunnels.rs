@@ -1,5 +1,7 @@
 //! Tunnels: which one carries packets, and what follows when one is lost or silent.
 
+use bytes::Bytes;
+
 use super::held::Held;
 use super::peer::{Improve, Left, Origin, PeerState};
 use super::table::PeerId;
@@ -189,30 +191,46 @@ impl Routes {
         }
     }
 
-    /// A packet came out of a tunnel. If that tunnel was replaced, the peer still uses it, so it is kept longer. What
-    /// the packet is to applications, `judge` says from the peer's virtual addresses. `None`: the tunnel is unknown.
-    pub(in crate::node) fn arrived<T>(
+    /// Packets came out of a tunnel. If that tunnel was replaced, the peer still uses it, so it is kept longer. `judge`
+    /// says from the peer's virtual addresses how often applications get a packet. Returns what they get, and why the
+    /// other packets were dropped. If the tunnel is unknown, both are empty.
+    pub(in crate::node) fn arrived(
         &mut self,
         now: Instant,
         tunnel: TunnelId,
-        packet: &[u8],
-        judge: impl FnOnce(Option<Virtual>) -> Result<T, DropReason>,
-    ) -> Option<Result<T, DropReason>> {
-        let id = self.peers.by_tunnel(tunnel)?;
-        let peer = self.peers.find_mut(id)?;
-        if !peer.admits(now, false, packet) {
-            return Some(Err(DropReason::NotPermitted));
-        }
-        let judged = judge(peer.addresses);
-        if judged.is_ok() {
-            peer.traffic.received += packet.len() as u64;
-        }
-        if let Some(replaced) = peer.up_mut().and_then(|up| up.replaced.as_mut())
+        mut packets: Vec<Bytes>,
+        judge: impl Fn(Option<Virtual>, &[u8]) -> Result<usize, DropReason>,
+    ) -> (Vec<Bytes>, Vec<DropReason>) {
+        let Some(id) = self.peers.by_tunnel(tunnel) else { return Default::default() };
+        let Some(peer) = self.peers.find_mut(id) else { return Default::default() };
+        let (mut again, mut bad) = (Vec::new(), Vec::new());
+        let mut is_used = false;
+        packets.retain(|packet| {
+            if !peer.admits(now, false, packet) {
+                bad.push(DropReason::NotPermitted);
+                return false;
+            }
+            is_used = true;
+            match judge(peer.addresses, packet) {
+                Ok(copies) => {
+                    peer.traffic.received += packet.len() as u64;
+                    again.extend((1..copies).map(|_| packet.clone()));
+                    copies > 0
+                }
+                Err(reason) => {
+                    bad.push(reason);
+                    false
+                }
+            }
+        });
+        packets.append(&mut again);
+        if is_used
+            && let Some(replaced) = peer.up_mut().and_then(|up| up.replaced.as_mut())
             && replaced.tunnel == tunnel
         {
             replaced.until = now + REPLACED_LINGER;
             self.peers.rearm(id);
         }
-        Some(judged)
+        (packets, bad)
     }
 }

@@ -18,6 +18,9 @@ use crate::time::Instant;
 use crate::tls;
 use crate::version::{Spoken, Versions};
 
+/// Room for this many DATAGRAM frames is made at once when some arrive.
+const USUAL_BATCH: usize = 16;
+
 impl Link {
     /// Notes whether the datagrams that were taken had anything authentic and new in them. Returns how many at least
     /// had not. quinn drops silently what is damaged, forged, a repetition, or too early for its keys, so only its
@@ -109,9 +112,12 @@ impl Link {
     }
 
     fn take_packets(&mut self, id: LinkId, out: &mut VecDeque<LinkOutput>) {
-        while let Some(data) = self.connection.datagrams().recv() {
-            out.push_back(LinkOutput::Datagram(id, data));
-        }
+        let mut datagrams = self.connection.datagrams();
+        let Some(first) = datagrams.recv() else { return };
+        let mut all = Vec::with_capacity(USUAL_BATCH);
+        all.push(first);
+        all.extend(std::iter::from_fn(|| datagrams.recv()));
+        out.push_back(LinkOutput::Datagrams(id, all));
     }
 
     fn on_event(&mut self, id: LinkId, versions: Versions, event: Event, out: &mut VecDeque<LinkOutput>) {

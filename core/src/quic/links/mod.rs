@@ -99,8 +99,8 @@ pub enum LinkOutput {
     },
     /// A message arrived on the stream.
     Frame(LinkId, Header, Bytes),
-    /// A DATAGRAM frame arrived.
-    Datagram(LinkId, Bytes),
+    /// DATAGRAM frames arrived. There is at least one. Many come together, and one output for all of them costs less.
+    Datagrams(LinkId, Vec<Bytes>),
     /// The link is gone.
     Closed(LinkId, LinkClosed),
     /// Something was dropped.

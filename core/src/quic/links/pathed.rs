@@ -28,7 +28,7 @@ impl LinkOutput {
             | Self::Pathed(link, _)
             | Self::Followed(link)
             | Self::Frame(link, ..)
-            | Self::Datagram(link, _)
+            | Self::Datagrams(link, _)
             | Self::Closed(link, _) => Some(*link),
             Self::Transmit(_) | Self::Bare(_) | Self::Dropped(_) => None,
         }

@@ -123,12 +123,12 @@ impl Toy {
         self.largest_seen = self.largest_seen.max(packet.len());
         if let Some(answer) = self.answer_dns(packet) {
             if self.answers_dns {
-                self.outputs.push_back(Output::Packet(answer));
+                self.outputs.push_back(Output::from(answer));
             }
         } else if packet.len() > self.largest {
             let source = if packet[0] >> 4 == 4 { ip("198.18.0.1") } else { ip("2001:db8:ffff::1") };
             let error = icmp_error(IcmpError::TooBig { mtu: self.largest as u32 }, source, packet).unwrap();
-            self.outputs.push_back(Output::Packet(error.into()));
+            self.outputs.push_back(Output::from(bytes::Bytes::from(error)));
             self.outputs.push_back(Output::from(Event::Dropped(DropReason::TooBig)));
         } else {
             let transmit = Transmit::new(self.local, self.remote, packet.to_vec());
@@ -149,7 +149,7 @@ impl Machine for Toy {
             Input::Packet(packet) => self.outgoing(&packet),
             Input::Datagram { local, remote, payload } => {
                 if Ip::parse(&payload).is_some() {
-                    self.outputs.push_back(Output::Packet(payload.freeze()));
+                    self.outputs.push_back(Output::from(payload.freeze()));
                 } else {
                     self.datagrams.push((local, remote, payload.to_vec()));
                 }

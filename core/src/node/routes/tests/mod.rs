@@ -5,6 +5,7 @@
 
 mod optimal;
 
+use std::cell::Cell;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
@@ -144,10 +145,14 @@ impl Rows for Case {
         match *words {
             ["packet", to] => self.routes.carry(now, virtual_of(to).v4.into(), b"packet").map(sends),
             ["arrived", id] => {
-                let judge = |addresses: Option<Virtual>| {
-                    Ok(format!("deliver {}", addresses.map_or("?".into(), |own| own.v4.to_string())))
+                let peer = Cell::new(None);
+                let judge = |addresses: Option<Virtual>, _: &[u8]| {
+                    peer.set(addresses);
+                    Ok(1)
                 };
-                self.routes.arrived(now, tunnel(id), b"packet", judge)?.ok()
+                let (packets, _) = self.routes.arrived(now, tunnel(id), vec![b"packet"[..].into()], judge);
+                packets.first()?;
+                Some(format!("deliver {}", peer.get().map_or("?".into(), |own| own.v4.to_string())))
             }
             _ => None,
         }
