@@ -35,6 +35,9 @@ const FORGING: Duration = Duration::from_secs(9);
 const PASSAGE: Duration = Duration::from_millis(600);
 /// Longer than between two Keep Alives of a tunnel.
 const WATCHED: Duration = Duration::from_secs(20);
+/// The time of a pair's first grant begins when the TRS sees it. One that the NMS made just before it was cut off takes
+/// this long at most to get there, by way of the node.
+const UNDER_WAY: Duration = Duration::from_secs(10);
 
 /// What a peer says of a packet that another node was sent.
 const BLAMES: [IcmpError; 4] = [
@@ -146,7 +149,7 @@ impl Assault<'_> {
             return;
         }
         self.world.set_link_up(LinkAt::Service(ServiceName::Nms), false);
-        self.wait(GRANT_TIME);
+        self.wait(GRANT_TIME + UNDER_WAY);
         let forwarded = self.forwarded();
         if forwarded > 0 {
             let text = format!("the TRS forwarded {forwarded} datagrams after every grant was over");
